@@ -1,0 +1,1 @@
+//! Payload bytes of every known engine to a batch in columns. Pure.

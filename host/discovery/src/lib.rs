@@ -1,0 +1,1 @@
+//! Where sources come from: the set of sources and its changes.

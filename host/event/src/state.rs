@@ -1,0 +1,170 @@
+use crate::{Dictionary, Position, SourceInfo};
+use serde::Serialize;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+/// State of a source's connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Link {
+    /// Never connected yet.
+    #[default]
+    Connecting = 0,
+    /// Connected.
+    Live = 1,
+    /// Disconnected, for less than the time that makes it stale.
+    Down = 2,
+    /// Disconnected for longer; left out of answers by default.
+    Stale = 3,
+    /// Disconnected past the grace period; its state was dropped.
+    Left = 4,
+}
+
+macro_rules! totals {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// A source's counters, since it joined.
+        #[derive(Debug, Default)]
+        pub struct Totals { $($(#[$doc])* pub $name: AtomicU64),* }
+
+        impl Totals {
+            /// Name and value of each counter.
+            #[must_use]
+            pub fn read(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.load(Relaxed))),*]
+            }
+        }
+    };
+}
+
+totals! {
+    /// Messages received live.
+    messages,
+    /// Their bytes.
+    bytes,
+    /// Batches delivered to the router.
+    batches,
+    /// Events delivered.
+    events,
+    /// Blocks in stored events delivered.
+    blocks,
+    /// Events skipped as bad.
+    skipped_events,
+    /// Messages without three frames, or with a sequence that is not 8 bytes.
+    malformed,
+    /// Messages seen before.
+    duplicates,
+    /// Restarts seen.
+    restarts,
+    /// Times a gap opened.
+    gaps,
+    /// Gaps closed by replay, nothing missing.
+    gaps_filled,
+    /// Batches reported missing.
+    missing,
+    /// Batches that came by replay.
+    replayed,
+    /// Replays begun.
+    replays,
+    /// Times the connection was lost.
+    disconnects,
+    /// Messages of a second publisher on the same topic.
+    two_publishers,
+    /// Batches lost in this daemon with their reason already reported as gaps.
+    undecodable,
+}
+
+/// A live source as the whole process sees it: ingest writes, all others read.
+#[derive(Debug)]
+pub struct SourceState {
+    /// Who it is.
+    pub info: SourceInfo,
+    /// Its names.
+    pub dictionary: Arc<Dictionary>,
+    /// Counters.
+    pub totals: Totals,
+    link: AtomicU8,
+    verified: AtomicBool,
+    complete: AtomicBool,
+    last_message_us: AtomicI64,
+    position: Mutex<Option<Position>>,
+}
+
+impl SourceState {
+    /// A source that has not connected yet.
+    #[must_use]
+    pub fn new(info: SourceInfo) -> Self {
+        let verified = info.spec.replay.is_some();
+        Self {
+            info,
+            dictionary: Arc::default(),
+            totals: Totals::default(),
+            link: AtomicU8::new(Link::Connecting as u8),
+            verified: AtomicBool::new(verified),
+            complete: AtomicBool::new(true),
+            last_message_us: AtomicI64::new(0),
+            position: Mutex::new(None),
+        }
+    }
+
+    /// State of the connection.
+    #[must_use]
+    pub fn link(&self) -> Link {
+        match self.link.load(Relaxed) {
+            0 => Link::Connecting,
+            1 => Link::Live,
+            2 => Link::Down,
+            3 => Link::Stale,
+            _ => Link::Left,
+        }
+    }
+
+    /// Says what became of the connection.
+    pub fn set_link(&self, link: Link) {
+        self.link.store(link as u8, Relaxed);
+    }
+
+    /// True when the end of its stream can be checked by replay.
+    #[must_use]
+    pub fn verified(&self) -> bool {
+        self.verified.load(Relaxed)
+    }
+
+    /// Says whether the stream's end can be checked.
+    pub fn set_verified(&self, yes: bool) {
+        self.verified.store(yes, Relaxed);
+    }
+
+    /// True while nothing is known to be missing since the last reset.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.complete.load(Relaxed)
+    }
+
+    /// Says whether something is known to be missing.
+    pub fn set_complete(&self, yes: bool) {
+        self.complete.store(yes, Relaxed);
+    }
+
+    /// When the last message came, µs since 1970; 0 before the first.
+    #[must_use]
+    pub fn last_message_us(&self) -> i64 {
+        self.last_message_us.load(Relaxed)
+    }
+
+    /// Notes a message's time.
+    pub fn set_last_message_us(&self, us: i64) {
+        self.last_message_us.store(us, Relaxed);
+    }
+
+    /// The last batch delivered to the router.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        *self.position.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Notes the last batch delivered.
+    pub fn set_position(&self, position: Position) {
+        *self.position.lock().unwrap_or_else(|e| e.into_inner()) = Some(position);
+    }
+}

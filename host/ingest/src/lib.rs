@@ -1,0 +1,1 @@
+//! Sockets of the engines to ordered, decoded batches.

@@ -1,0 +1,1 @@
+//! An engine's side of the protocol: publish, replay, recorded frames, traces.

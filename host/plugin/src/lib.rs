@@ -1,0 +1,1 @@
+//! The plugin host: load, check, limit, call and swap WebAssembly components.

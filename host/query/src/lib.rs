@@ -1,0 +1,1 @@
+//! Lookups and control: HTTP, ZeroMQ ROUTER, Unix socket.

@@ -1,0 +1,1 @@
+//! Which plugin gets which source: rings, cursors and bounded lanes.

@@ -1,0 +1,1 @@
+//! What plugins emit leaves here: ZeroMQ PUB and PUSH, files.

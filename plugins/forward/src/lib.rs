@@ -1,0 +1,1 @@
+//! Filters events and forwards them to a sink.

@@ -1,0 +1,1 @@
+//! Who holds which prefix: an index from tokens or hashes to sources.

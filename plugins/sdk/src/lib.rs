@@ -1,0 +1,1 @@
+//! The plugin author's kit: typed events over the columns, logging, metrics.

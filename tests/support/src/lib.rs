@@ -1,0 +1,1 @@
+//! What the suites share: the oracle, the daemon as a process, faults.
