@@ -262,7 +262,11 @@ impl Columns {
         if self.token_ends.is_empty() {
             return &[];
         }
-        let start = if i == 0 { 0 } else { self.token_ends[i - 1] as usize };
+        let start = if i == 0 {
+            0
+        } else {
+            self.token_ends[i - 1] as usize
+        };
         &self.tokens[start..self.token_ends[i] as usize]
     }
 

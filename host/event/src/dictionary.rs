@@ -49,9 +49,8 @@ struct Inner {
 /// absent parts add nothing. Dynamo's routers compute the same.
 #[must_use]
 pub fn token_seed(adapter: Option<&str>, salt: Option<&str>) -> u64 {
-    let part = |name: Option<&str>, seed| {
-        name.map_or(0, |name| xxh3_64_with_seed(name.as_bytes(), seed))
-    };
+    let part =
+        |name: Option<&str>, seed| name.map_or(0, |name| xxh3_64_with_seed(name.as_bytes(), seed));
     1337u64
         .wrapping_add(part(adapter, 0))
         .wrapping_add(part(salt, 1))

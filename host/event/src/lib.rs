@@ -26,4 +26,4 @@ pub use lookup::{Answer, By, LookupError, Query, Row, SourcePosition};
 pub use position::{Epoch, Position, Sequence};
 pub use seams::{Change, GapReason, Item, Outlet, Publish, PublishError, ResetReason};
 pub use source::{Mode, SourceId, SourceInfo, SourceSpec};
-pub use state::{Link, SourceState, Totals};
+pub use state::{Incident, Link, SourceState, Totals};

@@ -1,5 +1,6 @@
-use crate::{Dictionary, Position, SourceInfo};
-use serde::Serialize;
+use crate::{Change, Dictionary, Epoch, Position, Sequence, SourceInfo};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
@@ -74,6 +75,24 @@ totals! {
     undecodable,
 }
 
+/// A gap or a reset that was reported: what an operator reads afterwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// `gap` or `reset`.
+    pub kind: String,
+    /// The epoch that misses batches, or that begins.
+    pub epoch: Epoch,
+    /// First sequence missing; 0 for a reset.
+    pub first: Sequence,
+    /// Last sequence missing; 0 for a reset.
+    pub last: Sequence,
+    /// Why.
+    pub reason: String,
+}
+
+/// Incidents kept of each source; older ones are in the log alone.
+const INCIDENTS: usize = 1_000;
+
 /// A live source as the whole process sees it: ingest writes, all others read.
 #[derive(Debug)]
 pub struct SourceState {
@@ -88,6 +107,7 @@ pub struct SourceState {
     complete: AtomicBool,
     last_message_us: AtomicI64,
     position: Mutex<Option<Position>>,
+    incidents: Mutex<VecDeque<Incident>>,
 }
 
 impl SourceState {
@@ -104,6 +124,7 @@ impl SourceState {
             complete: AtomicBool::new(true),
             last_message_us: AtomicI64::new(0),
             position: Mutex::new(None),
+            incidents: Mutex::default(),
         }
     }
 
@@ -166,5 +187,44 @@ impl SourceState {
     /// Notes the last batch delivered.
     pub fn set_position(&self, position: Position) {
         *self.position.lock().unwrap_or_else(|e| e.into_inner()) = Some(position);
+    }
+
+    /// Notes a change that was reported.
+    pub fn note(&self, change: &Change) {
+        let incident = match *change {
+            Change::Gap {
+                epoch,
+                first,
+                last,
+                reason,
+                ..
+            } => Incident {
+                kind: "gap".into(),
+                epoch,
+                first,
+                last,
+                reason: reason.name().into(),
+            },
+            Change::Reset { epoch, reason, .. } => Incident {
+                kind: "reset".into(),
+                epoch,
+                first: 0,
+                last: 0,
+                reason: reason.name().into(),
+            },
+            Change::Joined(_) | Change::Left(_) => return,
+        };
+        let mut incidents = self.incidents.lock().unwrap_or_else(|e| e.into_inner());
+        if incidents.len() == INCIDENTS {
+            incidents.pop_front();
+        }
+        incidents.push_back(incident);
+    }
+
+    /// Changes reported, oldest first, at most the last thousand.
+    #[must_use]
+    pub fn incidents(&self) -> Vec<Incident> {
+        let incidents = self.incidents.lock().unwrap_or_else(|e| e.into_inner());
+        incidents.iter().cloned().collect()
     }
 }

@@ -1,1 +1,37 @@
-//! Which plugin gets which source: rings, cursors and bounded lanes.
+//! Which plugin gets which source, and what happens when one is slow.
+//!
+//! ```text
+//!            ring of recent payloads (a source)
+//!           ┌──────────────────────────────┐
+//! ingest ──>│ …  41  42  43  gap  44  45   │──> lane A (attached: pushed at once)
+//!           └──────▲───────────────────────┘──> lane B (attached)
+//!                  └── cursor of lane C: detached, catches up by itself
+//! ```
+//!
+//! Each plugin instance owns a [`Lane`]: a queue bounded in bytes, all lanes
+//! together bounded by a [`Budget`]. Ingest never waits: when a lane is full, its
+//! source *detaches* from that lane alone (`catch-up`) or the batch becomes a gap
+//! of that lane (`drop`). A detached source is read by the lane's own thread from
+//! the source's ring, from its cursor on; what the ring no longer holds is fetched
+//! from the engine's replay; what neither has is told as a gap. At the ring's head
+//! the source attaches again. A plugin that is dropped in late, or rebuilt after a
+//! trap, starts the same way: detached, at the beginning.
+//!
+//! Per lane and source, every sequence number arrives once, in order, or within a
+//! gap told before any later one.
+
+mod budget;
+mod catchup;
+mod fetch;
+mod filter;
+mod lane;
+mod ring;
+mod router;
+#[cfg(test)]
+mod tests;
+
+pub use budget::Budget;
+pub use fetch::{Fetch, Fetched};
+pub use filter::Filter;
+pub use lane::{Lane, LaneConfig, LaneStatus, Next, WhenFull};
+pub use router::{Router, RouterConfig};

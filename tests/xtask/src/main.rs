@@ -1,2 +1,54 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask`: the project's own commands.
+//!
+//! Each does its own set-up: what is missing on the machine is installed where
+//! rustup or cargo can, and named with the command that installs it otherwise.
+
+mod setup;
+mod steps;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, tests, shows and measures penstock.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --json --seconds 20\n  cargo xtask test\n  cargo xtask test --only e2e\n  cargo xtask bench --json\n  cargo xtask plugins"
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Two engines, the daemon, lookups, lost frames, a swap and a restart, live.
+    Demo {
+        /// Options of the demo itself: --json, --seconds N, --sabotage=FAULT, --help.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Format, lints, unit tests and end-to-end tests, with the time of each part.
+    Test {
+        /// Run these parts alone; may be given several times.
+        #[arg(long, value_enum)]
+        only: Vec<steps::Part>,
+    },
+    /// Measures decode, index and the whole path.
+    Bench {
+        /// Options of the benchmark itself: --json, --quick, --help.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Builds the plugins into target/plugins.
+    Plugins,
+}
+
+fn main() -> Result<()> {
+    match Args::parse().command {
+        Command::Demo { rest } => steps::demo(&rest),
+        Command::Test { only } => steps::test(&only),
+        Command::Bench { rest } => steps::bench(&rest),
+        Command::Plugins => steps::plugins(),
+    }
+}

@@ -1,0 +1,463 @@
+//! A lane reads a source from its ring, and what the ring lost from the engine.
+//!
+//! ```text
+//! told ──── lost from the ring ────┬── held by the ring ──┐
+//!   fetch from the engine, or gap  │  decode and hand on  │ head: attach
+//! ```
+
+use crate::fetch::Fetched;
+use crate::lane::{Decode, Lane};
+use crate::ring::{Entry, Kept, Ring};
+use crate::router::{Inner, Reader, SourceRoute, Told};
+use penstock_event::{
+    Batch, Change, Epoch, GapReason, Item, Payload, Position, Sequence, SourceId, SourceState,
+};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Entries and bytes a turn takes from a ring: then other sources and calls.
+const TURN_ENTRIES: usize = 64;
+const TURN_BYTES: usize = 1 << 20;
+/// Bytes of a fetch that may wait for the lane's thread.
+const FETCH_BYTES: usize = 8 << 20;
+/// Fetches in a row for one source before what is missing becomes a gap.
+const FETCHES: u32 = 3;
+
+/// A source that a lane reads by itself.
+pub(crate) struct Detached<C> {
+    route: Arc<SourceRoute<C>>,
+    fetching: Option<Fetching>,
+    fetches: u32,
+    /// Items of the lane that come first: those queued before it detached.
+    pub after: u64,
+}
+
+/// A fetch under way: `next..=last` of `epoch` are still to come.
+struct Fetching {
+    epoch: Epoch,
+    next: Sequence,
+    last: Sequence,
+    inbox: Arc<Inbox>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    ready: AtomicBool,
+    inner: Mutex<Arrived>,
+}
+
+#[derive(Default)]
+struct Arrived {
+    batches: VecDeque<(Sequence, Payload)>,
+    bytes: usize,
+    ended: bool,
+    /// More came than may wait: the rest is fetched again later.
+    cut: bool,
+}
+
+/// What a turn found under the source's lock, to be handed on without it.
+enum Step {
+    Change(Change),
+    Batch(Kept),
+}
+
+// === impl Detached ===
+
+impl<C: Send + 'static> Detached<C> {
+    pub fn new(route: Arc<SourceRoute<C>>) -> Self {
+        Self {
+            route,
+            fetching: None,
+            fetches: 0,
+            after: 0,
+        }
+    }
+
+    /// True when its turn may come, `taken` items having been taken. No lock.
+    pub fn has_work(&self, taken: u64) -> bool {
+        taken >= self.after && self.has_news()
+    }
+
+    /// False only while a fetch has brought nothing new.
+    pub fn has_news(&self) -> bool {
+        self.fetching
+            .as_ref()
+            .is_none_or(|f| f.inbox.ready.load(Relaxed))
+    }
+
+    /// Reads on. False: the source is attached again, or gone.
+    pub fn turn(
+        &mut self,
+        lane: &Lane<C>,
+        decode: &mut Decode,
+        caught: &mut VecDeque<Item>,
+    ) -> bool {
+        if self.fetching.is_some() {
+            self.take_fetched(lane, decode, caught);
+            return true;
+        }
+        let route = self.route.clone();
+        let mut steps = Vec::new();
+        let mut guard = route.lock();
+        let Inner {
+            ring,
+            readers,
+            left,
+        } = &mut *guard;
+        let Some(at) = readers.iter().position(|r| std::ptr::eq(&*r.lane, lane)) else {
+            return false;
+        };
+        let reader = &mut readers[at];
+        let me = Arc::downgrade(&reader.lane);
+        self.greet(reader, ring, &mut steps);
+        let mut stay = true;
+        match self.lost(reader, ring, lane, &mut steps) {
+            Some(range) => self.fetching = Some(range),
+            None => {
+                read(reader, route.state.info.id, ring, &mut steps);
+                if reader.next >= ring.end() {
+                    stay = false;
+                    if *left {
+                        steps.push(Step::Change(Change::Left(route.state.info.id)));
+                        readers.remove(at);
+                    } else {
+                        reader.attached = true;
+                    }
+                }
+            }
+        }
+        drop(guard);
+        for step in steps {
+            caught.push_back(match step {
+                Step::Change(change) => Item::Change(change),
+                Step::Batch(kept) => decoded(&route.state, lane, decode, kept),
+            });
+        }
+        if let Some(fetching) = &self.fetching {
+            start(&route, me, lane, fetching);
+        }
+        stay
+    }
+
+    fn greet(&mut self, reader: &mut Reader<C>, ring: &Ring, out: &mut Vec<Step>) {
+        if let Some((epoch, first, last)) = reader.dropped.take() {
+            out.push(Step::Change(Change::Gap {
+                source: self.route.state.info.id,
+                epoch,
+                first,
+                last,
+                reason: GapReason::LaneFull,
+            }));
+        }
+        if reader.told.joined {
+            return;
+        }
+        out.push(Step::Change(Change::Joined(self.route.state.clone())));
+        let epoch = match ring.get(reader.next.max(ring.start())) {
+            Some(Entry::Batch(kept)) => kept.position.epoch,
+            Some(Entry::Gap { epoch, .. }) => *epoch,
+            Some(Entry::Reset { epoch, .. }) => Epoch(epoch.0.saturating_sub(1)),
+            None => ring.spans().last().map_or(Epoch(0), |s| s.epoch),
+        };
+        // A newcomer need not hear of a life that the engine has forgotten too.
+        let over = matches!(ring.get(reader.next), Some(Entry::Reset { .. }));
+        reader.told = Told {
+            joined: true,
+            epoch,
+            sequence: over.then(|| self.last_of(ring, epoch)).flatten(),
+        };
+        if ring.start() > 0 && !over && reader.next >= ring.start() {
+            // The ring begins in the middle: what was before counts as lost.
+            reader.next = ring.start().saturating_sub(1);
+        }
+    }
+
+    fn last_of(&self, ring: &Ring, epoch: Epoch) -> Option<Sequence> {
+        ring.spans().find(|s| s.epoch == epoch).and_then(|s| s.last)
+    }
+
+    /// Tells what was lost from the ring between the lane's place and the ring's
+    /// start. A range of the running epoch is fetched instead, and returned.
+    fn lost(
+        &mut self,
+        reader: &mut Reader<C>,
+        ring: &Ring,
+        lane: &Lane<C>,
+        out: &mut Vec<Step>,
+    ) -> Option<Fetching> {
+        if reader.next >= ring.start() {
+            return None;
+        }
+        let id = self.route.state.info.id;
+        let spec = &self.route.state.info.spec;
+        let running = ring.spans().last().map_or(Epoch(0), |s| s.epoch);
+        let (to, upto) = match ring.get(ring.start()) {
+            Some(Entry::Batch(kept)) => (kept.position.epoch, Some(kept.position.sequence)),
+            Some(Entry::Gap { epoch, first, .. }) => (*epoch, Some(*first)),
+            Some(Entry::Reset { epoch, .. }) => (Epoch(epoch.0.saturating_sub(1)), None),
+            None => (running, None),
+        };
+        let from = reader.told.epoch;
+        for span in ring.spans().filter(|s| s.epoch >= from) {
+            if span.epoch > to {
+                break;
+            }
+            if span.epoch > reader.told.epoch {
+                let change = Change::Reset {
+                    source: id,
+                    epoch: span.epoch,
+                    reason: span.reason.unwrap_or(penstock_event::ResetReason::Unproven),
+                };
+                reader.note(&change);
+                out.push(Step::Change(change));
+            }
+            let first = reader.told.sequence.map_or(spec.first_sequence, |s| s + 1);
+            let last = if span.epoch == to && upto.is_some() {
+                upto.and_then(|s| s.checked_sub(1))
+            } else {
+                span.last
+            };
+            let Some(last) = last.filter(|last| first <= *last) else {
+                continue;
+            };
+            if span.epoch == running && spec.replay.is_some() && self.fetches < FETCHES {
+                self.fetches += 1;
+                return Some(Fetching {
+                    epoch: running,
+                    next: first,
+                    last,
+                    inbox: Arc::default(),
+                });
+            }
+            let change = missed(&self.route.state, lane, span.epoch, first, last);
+            reader.note(&change);
+            out.push(Step::Change(change));
+        }
+        reader.next = ring.start();
+        None
+    }
+
+    fn take_fetched(&mut self, lane: &Lane<C>, decode: &mut Decode, caught: &mut VecDeque<Item>) {
+        let Some(fetching) = &mut self.fetching else {
+            return;
+        };
+        let state = self.route.state.clone();
+        let (batches, ended, cut) = {
+            let mut inner = fetching
+                .inbox
+                .inner
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            fetching.inbox.ready.store(false, Relaxed);
+            inner.bytes = 0;
+            (std::mem::take(&mut inner.batches), inner.ended, inner.cut)
+        };
+        let epoch = fetching.epoch;
+        let progress = !batches.is_empty();
+        for (sequence, payload) in batches {
+            if sequence < fetching.next || sequence > fetching.last {
+                continue;
+            }
+            if sequence > fetching.next {
+                let hole = missed(&state, lane, epoch, fetching.next, sequence - 1);
+                caught.push_back(Item::Change(hole));
+            }
+            fetching.next = sequence + 1;
+            let kept = Kept {
+                position: Position { epoch, sequence },
+                received_us: now_us(),
+                replayed: true,
+                payload,
+            };
+            caught.push_back(decoded(&state, lane, decode, kept));
+        }
+        let (next, last) = (fetching.next, fetching.last);
+        let over = ended || next > last;
+        if over && next <= last && !(cut && progress) {
+            let rest = missed(&state, lane, epoch, next, last);
+            caught.push_back(Item::Change(rest));
+        }
+        let reached = if over && !(cut && progress) {
+            Some(last)
+        } else {
+            next.checked_sub(1)
+        };
+        let mut guard = self.route.lock();
+        let reader = (guard.readers.iter_mut()).find(|r| std::ptr::eq(&*r.lane, lane));
+        if let (Some(reader), Some(reached)) = (reader, reached) {
+            reader.told.epoch = epoch;
+            reader.told.sequence = Some(reached).max(reader.told.sequence);
+        }
+        drop(guard);
+        if over {
+            self.fetching = None;
+            if progress && cut {
+                // Too much came at once: the rest is asked for as a new range.
+                self.fetches = self.fetches.saturating_sub(1);
+            }
+        }
+    }
+}
+
+/// Reads what the ring holds.
+fn read<C: Send + 'static>(
+    reader: &mut Reader<C>,
+    source: SourceId,
+    ring: &Ring,
+    out: &mut Vec<Step>,
+) {
+    let mut bytes = 0;
+    for _ in 0..TURN_ENTRIES {
+        let Some(entry) = ring.get(reader.next) else {
+            return;
+        };
+        reader.next += 1;
+        match entry {
+            Entry::Batch(kept) => {
+                bytes += kept.payload.len();
+                let old = reader.told.epoch == kept.position.epoch
+                    && reader
+                        .told
+                        .sequence
+                        .is_some_and(|s| s >= kept.position.sequence);
+                if !old {
+                    reader.told = Told::at(kept.position);
+                    out.push(Step::Batch(kept.clone()));
+                }
+            }
+            Entry::Gap {
+                epoch,
+                first,
+                last,
+                reason,
+            } => {
+                let change = Change::Gap {
+                    source,
+                    epoch: *epoch,
+                    first: *first,
+                    last: *last,
+                    reason: *reason,
+                };
+                reader.note(&change);
+                out.push(Step::Change(change));
+            }
+            Entry::Reset { epoch, reason } => {
+                let change = Change::Reset {
+                    source,
+                    epoch: *epoch,
+                    reason: *reason,
+                };
+                reader.note(&change);
+                out.push(Step::Change(change));
+            }
+        }
+        if bytes >= TURN_BYTES {
+            return;
+        }
+    }
+}
+
+fn start<C: Send + 'static>(
+    route: &SourceRoute<C>,
+    me: Weak<Lane<C>>,
+    lane: &Lane<C>,
+    fetching: &Fetching,
+) {
+    let inbox = fetching.inbox.clone();
+    let take = move |fetched: Fetched| {
+        let mut inner = inbox.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let go_on = match fetched {
+            Fetched::Batch(sequence, payload) => {
+                inner.bytes += payload.len();
+                inner.batches.push_back((sequence, payload));
+                inner.cut = inner.bytes > FETCH_BYTES;
+                inner.ended |= inner.cut;
+                !inner.cut
+            }
+            Fetched::End => {
+                inner.ended = true;
+                false
+            }
+        };
+        drop(inner);
+        inbox.ready.store(true, Relaxed);
+        if let Some(lane) = me.upgrade() {
+            lane.nudge();
+        }
+        go_on
+    };
+    let (first, last) = (fetching.next, fetching.last);
+    (lane.fetch).fetch(route.state.info.id, first, last, Box::new(take));
+}
+
+fn missed<C: Send + 'static>(
+    state: &SourceState,
+    lane: &Lane<C>,
+    epoch: Epoch,
+    first: Sequence,
+    last: Sequence,
+) -> Change {
+    let many = last - first + 1;
+    lane.counts.missed.fetch_add(many, Relaxed);
+    metrics::counter!("penstock_lane_missed_batches_total", "plugin" => lane.name().to_string())
+        .increment(many);
+    Change::Gap {
+        source: state.info.id,
+        epoch,
+        first,
+        last,
+        reason: GapReason::Missed,
+    }
+}
+
+fn decoded<C: Send + 'static>(
+    state: &Arc<SourceState>,
+    lane: &Lane<C>,
+    decode: &mut Decode,
+    kept: Kept,
+) -> Item {
+    let mut columns = decode.pool.take();
+    let mut skipped = Vec::new();
+    let wanted = lane.config.columns;
+    let head = decode.decoder.decode(
+        &kept.payload,
+        wanted,
+        &state.dictionary,
+        &mut columns,
+        &mut skipped,
+    );
+    let Position { epoch, sequence } = kept.position;
+    match head {
+        Ok(head) => Item::Batch(Arc::new(Batch {
+            source: state.info.id,
+            epoch,
+            sequence,
+            rank: head.rank,
+            published_us: head.published_us,
+            received_us: kept.received_us,
+            replayed: kept.replayed,
+            dictionary_len: state.dictionary.len(),
+            columns,
+            payload: kept.payload,
+            skipped,
+        })),
+        Err(error) => Item::Change(Change::Gap {
+            source: state.info.id,
+            epoch,
+            first: sequence,
+            last: sequence,
+            reason: if error.too_large() {
+                GapReason::TooLarge
+            } else {
+                GapReason::Undecodable
+            },
+        }),
+    }
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,181 @@
+//! A source's recent stream: payloads, gaps and resets, bounded in bytes.
+
+use crate::Budget;
+use penstock_event::{Batch, Change, Epoch, GapReason, Payload, Position, ResetReason, Sequence};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What a ring keeps of one step.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    Batch(Kept),
+    Gap {
+        epoch: Epoch,
+        first: Sequence,
+        last: Sequence,
+        reason: GapReason,
+    },
+    Reset {
+        epoch: Epoch,
+        reason: ResetReason,
+    },
+}
+
+/// A batch, still encoded: columns are made again for whoever comes late.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub position: Position,
+    pub received_us: i64,
+    pub replayed: bool,
+    pub payload: Payload,
+}
+
+/// One epoch: how it began and how far it got.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EpochSpan {
+    pub epoch: Epoch,
+    pub reason: Option<ResetReason>,
+    /// Last sequence delivered or reported missing.
+    pub last: Option<Sequence>,
+}
+
+/// Epochs remembered for lanes that slept through restarts.
+const SPANS: usize = 64;
+
+/// Offsets count entries since the source joined; `start..end` are held.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    entries: VecDeque<Entry>,
+    start: u64,
+    bytes: usize,
+    limit: usize,
+    total: Arc<Budget>,
+    spans: VecDeque<EpochSpan>,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        std::mem::size_of::<Self>()
+            + match self {
+                Self::Batch(kept) => kept.payload.len(),
+                _ => 0,
+            }
+    }
+}
+
+impl Ring {
+    pub fn new(limit: usize, total: Arc<Budget>) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            start: 0,
+            bytes: 0,
+            limit,
+            total,
+            spans: VecDeque::from([EpochSpan {
+                epoch: Epoch(0),
+                reason: None,
+                last: None,
+            }]),
+        }
+    }
+
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub fn end(&self) -> u64 {
+        self.start + self.entries.len() as u64
+    }
+
+    pub fn get(&self, offset: u64) -> Option<&Entry> {
+        let at = offset.checked_sub(self.start)?;
+        self.entries.get(usize::try_from(at).ok()?)
+    }
+
+    /// Epochs in order, the running one last.
+    pub fn spans(&self) -> impl Iterator<Item = &EpochSpan> {
+        self.spans.iter()
+    }
+
+    /// Where a newcomer begins: at the last restart still held, since what came
+    /// before it is gone from the engine too.
+    pub fn newcomer(&self) -> u64 {
+        let back = self
+            .entries
+            .iter()
+            .rposition(|e| matches!(e, Entry::Reset { .. }))
+            .unwrap_or(0);
+        self.start + back as u64
+    }
+
+    pub fn push_batch(&mut self, batch: &Batch) {
+        self.reach(batch.epoch, batch.sequence);
+        self.push(Entry::Batch(Kept {
+            position: batch.position(),
+            received_us: batch.received_us,
+            replayed: batch.replayed,
+            payload: batch.payload.clone(),
+        }));
+    }
+
+    pub fn push_change(&mut self, change: &Change) {
+        match *change {
+            Change::Gap {
+                epoch,
+                first,
+                last,
+                reason,
+                ..
+            } => {
+                self.reach(epoch, last);
+                self.push(Entry::Gap {
+                    epoch,
+                    first,
+                    last,
+                    reason,
+                });
+            }
+            Change::Reset { epoch, reason, .. } => {
+                self.spans.push_back(EpochSpan {
+                    epoch,
+                    reason: Some(reason),
+                    last: None,
+                });
+                if self.spans.len() > SPANS {
+                    self.spans.pop_front();
+                }
+                self.push(Entry::Reset { epoch, reason });
+            }
+            Change::Joined(_) | Change::Left(_) => {}
+        }
+    }
+
+    fn reach(&mut self, epoch: Epoch, last: Sequence) {
+        if let Some(span) = self.spans.back_mut()
+            && span.epoch == epoch
+        {
+            span.last = Some(span.last.map_or(last, |old| old.max(last)));
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let bytes = entry.bytes();
+        self.bytes += bytes;
+        self.total.force(bytes);
+        self.entries.push_back(entry);
+        // The newest always stays, however large: a full lane can still get it.
+        while self.entries.len() > 1 && (self.bytes > self.limit || self.total.over()) {
+            if let Some(old) = self.entries.pop_front() {
+                self.start += 1;
+                self.bytes -= old.bytes();
+                self.total.give(old.bytes());
+            }
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.total.give(self.bytes);
+    }
+}

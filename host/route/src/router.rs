@@ -1,0 +1,391 @@
+//! The router: every source's ring, and who reads it.
+
+use crate::catchup::Detached;
+use crate::lane::LaneConfig;
+use crate::ring::Ring;
+use crate::{Budget, Fetch, Lane};
+use penstock_decode::Limits;
+use penstock_event::{
+    Change, ColumnSet, Epoch, GapReason, Item, Outlet, Position, Sequence, SourceId, SourceState,
+};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// The router's bounds.
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    /// Bytes of recent payloads kept for each source.
+    pub ring_bytes: usize,
+    /// Bytes of recent payloads kept in all.
+    pub ring_total_bytes: usize,
+    /// Bytes that all lanes together may queue.
+    pub lanes_total_bytes: usize,
+    /// Limits of the decoder, for batches that are decoded again.
+    pub limits: Limits,
+}
+
+/// Hands each source's stream to the lanes of the plugins that want it.
+pub struct Router<C> {
+    config: RouterConfig,
+    lanes_budget: Arc<Budget>,
+    rings_budget: Arc<Budget>,
+    fetch: Arc<dyn Fetch>,
+    table: RwLock<Table<C>>,
+}
+
+struct Table<C> {
+    sources: HashMap<SourceId, Arc<SourceRoute<C>>>,
+    lanes: Vec<Arc<Lane<C>>>,
+}
+
+/// One source's ring and its readers.
+pub(crate) struct SourceRoute<C> {
+    pub state: Arc<SourceState>,
+    wanted: AtomicU32,
+    inner: Mutex<Inner<C>>,
+}
+
+pub(crate) struct Inner<C> {
+    pub ring: Ring,
+    pub readers: Vec<Reader<C>>,
+    pub left: bool,
+}
+
+/// One lane's place in one source.
+pub(crate) struct Reader<C> {
+    pub lane: Arc<Lane<C>>,
+    pub attached: bool,
+    /// Ring offset of the next entry for this lane.
+    pub next: u64,
+    /// Last epoch and sequence told to the lane: batch, or end of a gap.
+    pub told: Told,
+    /// A run of batches dropped because the lane was full, not told yet.
+    pub dropped: Option<(Epoch, Sequence, Sequence)>,
+}
+
+/// What a lane knows of a source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    /// Joined was told.
+    pub joined: bool,
+    pub epoch: Epoch,
+    /// None: nothing of this epoch.
+    pub sequence: Option<Sequence>,
+}
+
+// === impl Router ===
+
+impl<C: Send + 'static> Router<C> {
+    /// A router without sources or lanes.
+    #[must_use]
+    pub fn new(config: RouterConfig, fetch: Arc<dyn Fetch>) -> Self {
+        Self {
+            lanes_budget: Arc::new(Budget::new(config.lanes_total_bytes)),
+            rings_budget: Arc::new(Budget::new(config.ring_total_bytes)),
+            config,
+            fetch,
+            table: RwLock::new(Table {
+                sources: HashMap::new(),
+                lanes: Vec::new(),
+            }),
+        }
+    }
+
+    /// Opens a lane: from now on it gets every source that its filter matches,
+    /// from the oldest batch that can be had.
+    pub fn open(&self, config: LaneConfig) -> Arc<Lane<C>> {
+        let lane = Arc::new(Lane::new(
+            config,
+            self.lanes_budget.clone(),
+            self.fetch.clone(),
+            self.config.limits,
+        ));
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.lanes.push(lane.clone());
+        for route in table.sources.values() {
+            route.join(&lane);
+        }
+        lane
+    }
+
+    /// Closes a lane and forgets its cursors. What it has queued can still be taken.
+    pub fn close(&self, lane: &Arc<Lane<C>>) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.lanes.retain(|other| !Arc::ptr_eq(other, lane));
+        for route in table.sources.values() {
+            route.leave(lane);
+        }
+        drop(table);
+        lane.close();
+    }
+
+    /// Begins anew for a lane whose instance lost its state: everything queued is
+    /// forgotten, and each source comes again from the oldest batch to be had.
+    /// Called by the lane's own thread.
+    pub fn rewind(&self, lane: &Arc<Lane<C>>) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        for route in table.sources.values() {
+            route.leave(lane);
+        }
+        lane.forget();
+        for route in table.sources.values() {
+            route.join(lane);
+        }
+    }
+
+    /// Bytes queued in all lanes, and their bound.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        (self.lanes_budget.used(), self.lanes_budget.limit())
+    }
+
+    /// Bytes held in all rings, and their bound.
+    #[must_use]
+    pub fn kept(&self) -> (usize, usize) {
+        (self.rings_budget.used(), self.rings_budget.limit())
+    }
+
+    fn route(&self, state: &Arc<SourceState>) -> Arc<SourceRoute<C>> {
+        let id = state.info.id;
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = table.sources.get(&id) {
+            return route.clone();
+        }
+        drop(table);
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(route) = table.sources.get(&id) {
+            return route.clone();
+        }
+        let route = Arc::new(SourceRoute {
+            state: state.clone(),
+            wanted: AtomicU32::new(0),
+            inner: Mutex::new(Inner {
+                ring: Ring::new(self.config.ring_bytes, self.rings_budget.clone()),
+                readers: Vec::new(),
+                left: false,
+            }),
+        });
+        table.sources.insert(id, route.clone());
+        for lane in &table.lanes {
+            route.join(lane);
+        }
+        route
+    }
+
+    fn remove(&self, source: SourceId) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let route = table.sources.remove(&source);
+        drop(table);
+        if let Some(route) = route {
+            route.end();
+        }
+    }
+}
+
+impl<C: Send + 'static> Outlet for Router<C> {
+    fn wanted(&self, source: SourceId) -> ColumnSet {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table
+            .sources
+            .get(&source)
+            .map_or(ColumnSet::default(), |route| {
+                ColumnSet(route.wanted.load(Relaxed))
+            })
+    }
+
+    fn deliver(&self, state: &Arc<SourceState>, item: Item) {
+        match &item {
+            Item::Change(Change::Joined(_)) => drop(self.route(state)),
+            Item::Change(Change::Left(source)) => self.remove(*source),
+            Item::Change(change) => {
+                state.note(change);
+                self.route(state).deliver(&item);
+            }
+            Item::Batch(_) => self.route(state).deliver(&item),
+        }
+    }
+}
+
+// === impl SourceRoute ===
+
+impl<C: Send + 'static> SourceRoute<C> {
+    pub fn lock(&self) -> MutexGuard<'_, Inner<C>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A lane begins to read this source, at the beginning.
+    fn join(self: &Arc<Self>, lane: &Arc<Lane<C>>) {
+        if !lane.config.filter.matches(&self.state.info) {
+            return;
+        }
+        let mut inner = self.lock();
+        let next = inner.ring.newcomer();
+        inner.readers.push(Reader {
+            lane: lane.clone(),
+            attached: false,
+            next,
+            told: Told {
+                joined: false,
+                epoch: Epoch(0),
+                sequence: None,
+            },
+            dropped: None,
+        });
+        self.widen(&inner);
+        drop(inner);
+        lane.detach(Detached::new(self.clone()));
+    }
+
+    fn leave(&self, lane: &Arc<Lane<C>>) {
+        let mut inner = self.lock();
+        inner.readers.retain(|r| !Arc::ptr_eq(&r.lane, lane));
+        self.widen(&inner);
+    }
+
+    /// The source is gone: attached lanes are told, detached ones read to the end.
+    fn end(&self) {
+        let mut inner = self.lock();
+        inner.left = true;
+        for reader in inner.readers.iter().filter(|r| r.attached) {
+            reader.lane.push_change(Change::Left(self.state.info.id));
+        }
+        let detached: Vec<_> = (inner.readers.iter())
+            .filter(|r| !r.attached)
+            .map(|r| r.lane.clone())
+            .collect();
+        inner.readers.retain(|r| !r.attached);
+        drop(inner);
+        for lane in detached {
+            lane.nudge();
+        }
+    }
+
+    fn widen(&self, inner: &Inner<C>) {
+        let all = (inner.readers.iter()).fold(ColumnSet::default(), |all, r| {
+            all.union(r.lane.config.columns)
+        });
+        self.wanted.store(all.0, Relaxed);
+    }
+
+    fn deliver(self: &Arc<Self>, item: &Item) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        match item {
+            Item::Batch(batch) => inner.ring.push_batch(batch),
+            Item::Change(change) => inner.ring.push_change(change),
+        }
+        let end = inner.ring.end();
+        let mut behind = Vec::new();
+        let mut waiting = Vec::new();
+        for reader in &mut inner.readers {
+            if !reader.attached {
+                waiting.push(reader.lane.clone());
+            } else if reader.push(self, item, end) {
+                behind.push(reader.lane.clone());
+            }
+        }
+        drop(guard);
+        for lane in behind {
+            lane.detach(Detached::new(self.clone()));
+        }
+        for lane in waiting {
+            lane.nudge();
+        }
+    }
+}
+
+// === impl Reader ===
+
+impl<C: Send + 'static> Reader<C> {
+    /// Pushes to an attached lane. True: it detached, since the lane is full.
+    fn push(&mut self, route: &Arc<SourceRoute<C>>, item: &Item, end: u64) -> bool {
+        match item {
+            Item::Batch(batch) => {
+                let lane = self.lane.clone();
+                let decoded = batch.columns.filled.contains(lane.config.columns);
+                if decoded && self.flush(route) && lane.push(item, batch.bytes()) {
+                    self.next = end;
+                    self.told = Told::at(batch.position());
+                    return false;
+                }
+                if decoded && lane.config.when_full == crate::WhenFull::Drop {
+                    self.skip(batch.position());
+                    self.next = end;
+                    return false;
+                }
+                self.attached = false;
+                if decoded {
+                    lane.counts.detaches.fetch_add(1, Relaxed);
+                    metrics::counter!("penstock_lane_detaches_total", "plugin" => lane.name().to_string())
+                        .increment(1);
+                }
+                true
+            }
+            Item::Change(change) => {
+                self.force_flush(route);
+                self.note(change);
+                self.lane.push_change(change.clone());
+                self.next = end;
+                false
+            }
+        }
+    }
+
+    /// Tells of batches dropped before, ahead of whatever comes next. False
+    /// while there is no room: a drop run goes on.
+    fn flush(&mut self, route: &SourceRoute<C>) -> bool {
+        if self.dropped.is_some() && self.lane.queued() > self.lane.config.bytes / 2 {
+            return false;
+        }
+        self.force_flush(route);
+        true
+    }
+
+    fn force_flush(&mut self, route: &SourceRoute<C>) {
+        if let Some((epoch, first, last)) = self.dropped.take() {
+            self.lane.push_change(Change::Gap {
+                source: route.state.info.id,
+                epoch,
+                first,
+                last,
+                reason: GapReason::LaneFull,
+            });
+        }
+    }
+
+    fn skip(&mut self, at: Position) {
+        let first = self.dropped.map_or(at.sequence, |(_, first, _)| first);
+        self.dropped = Some((at.epoch, first, at.sequence));
+        self.told = Told::at(at);
+        self.lane.counts.dropped.fetch_add(1, Relaxed);
+        metrics::counter!("penstock_lane_dropped_batches_total", "plugin" => self.lane.name().to_string())
+            .increment(1);
+    }
+
+    /// Follows what a change tells.
+    pub fn note(&mut self, change: &Change) {
+        match *change {
+            Change::Reset { epoch, .. } => {
+                self.told.epoch = epoch;
+                self.told.sequence = None;
+            }
+            Change::Gap { epoch, last, .. } => {
+                self.told.epoch = epoch;
+                self.told.sequence = Some(last);
+            }
+            Change::Joined(_) => self.told.joined = true,
+            Change::Left(_) => {}
+        }
+    }
+}
+
+impl Told {
+    pub fn at(position: Position) -> Self {
+        Self {
+            joined: true,
+            epoch: position.epoch,
+            sequence: Some(position.sequence),
+        }
+    }
+}

@@ -1,0 +1,370 @@
+use crate::{Fetch, Fetched, Filter, Lane, LaneConfig, Next, Router, RouterConfig, WhenFull};
+use bytes::Bytes;
+use penstock_event::{
+    Batch, Change, ColumnSet, Columns, Epoch, GapReason, Item, Mode, Outlet, ResetReason, SourceId,
+    SourceInfo, SourceSpec, SourceState,
+};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An engine that still holds batches from `oldest` on.
+struct Engine {
+    oldest: Option<u64>,
+}
+
+impl Fetch for Engine {
+    fn fetch(
+        &self,
+        _: SourceId,
+        first: u64,
+        last: u64,
+        mut take: Box<dyn FnMut(Fetched) -> bool + Send>,
+    ) {
+        if let Some(oldest) = self.oldest {
+            for sequence in first.max(oldest)..=last {
+                if !take(Fetched::Batch(sequence, payload(sequence))) {
+                    return;
+                }
+            }
+        }
+        take(Fetched::End);
+    }
+}
+
+type TestRouter = Router<&'static str>;
+
+fn router(oldest: Option<u64>, ring: usize) -> TestRouter {
+    let config = RouterConfig {
+        ring_bytes: ring,
+        ring_total_bytes: 1 << 30,
+        lanes_total_bytes: 1 << 30,
+        limits: penstock_decode::Limits::default(),
+    };
+    Router::new(config, Arc::new(Engine { oldest }))
+}
+
+fn lane(router: &TestRouter, bytes: usize, when_full: WhenFull) -> Arc<Lane<&'static str>> {
+    router.open(LaneConfig {
+        name: "p".into(),
+        filter: Filter::default(),
+        columns: ColumnSet::TOKEN_HASHES,
+        bytes,
+        calls: 2,
+        when_full,
+    })
+}
+
+fn source() -> Arc<SourceState> {
+    Arc::new(SourceState::new(SourceInfo {
+        id: SourceId(1),
+        name: "s".into(),
+        spec: SourceSpec {
+            instance: "s".into(),
+            rank: None,
+            endpoints: Vec::new(),
+            replay: Some("tcp://h:1".into()),
+            topics: Vec::new(),
+            mode: Mode::Connect,
+            model: String::new(),
+            first_sequence: 0,
+            block_size: 0,
+            labels: BTreeMap::new(),
+        },
+    }))
+}
+
+/// `[1.0, [["BlockRemoved", [sequence]]]]`
+fn payload(sequence: u64) -> Bytes {
+    let mut b = Vec::new();
+    rmp::encode::write_array_len(&mut b, 2).unwrap();
+    rmp::encode::write_f64(&mut b, 1.0).unwrap();
+    rmp::encode::write_array_len(&mut b, 1).unwrap();
+    rmp::encode::write_array_len(&mut b, 2).unwrap();
+    rmp::encode::write_str(&mut b, "BlockRemoved").unwrap();
+    rmp::encode::write_array_len(&mut b, 1).unwrap();
+    rmp::encode::write_u64(&mut b, sequence).unwrap();
+    b.into()
+}
+
+fn deliver(router: &TestRouter, state: &Arc<SourceState>, epoch: u32, sequence: u64) {
+    let mut columns = Columns::default();
+    let mut skipped = Vec::new();
+    let payload = payload(sequence);
+    let wanted = router.wanted(SourceId(1));
+    penstock_decode::Decoder::new(penstock_decode::Limits::default())
+        .decode(
+            &payload,
+            wanted,
+            &state.dictionary,
+            &mut columns,
+            &mut skipped,
+        )
+        .unwrap();
+    let batch = Batch {
+        source: SourceId(1),
+        epoch: Epoch(epoch),
+        sequence,
+        rank: None,
+        published_us: 0,
+        received_us: 0,
+        replayed: false,
+        dictionary_len: 0,
+        columns: columns.into(),
+        payload,
+        skipped,
+    };
+    router.deliver(state, Item::Batch(Arc::new(batch)));
+}
+
+fn reset(router: &TestRouter, state: &Arc<SourceState>, epoch: u32) {
+    let change = Change::Reset {
+        source: SourceId(1),
+        epoch: Epoch(epoch),
+        reason: ResetReason::Backwards,
+    };
+    router.deliver(state, Item::Change(change));
+}
+
+/// What a lane's thread would see, in words: `0/5` a batch, `gap 0/1-3 lane_full`.
+fn drain(lane: &Lane<&'static str>) -> Vec<String> {
+    let mut seen = Vec::new();
+    while let Next::Item(item) = lane.next(Duration::ZERO, false) {
+        seen.push(match item {
+            Item::Batch(batch) => {
+                assert_eq!(batch.columns.hashes, [batch.sequence]);
+                batch.position().to_string()
+            }
+            Item::Change(Change::Joined(_)) => "joined".into(),
+            Item::Change(Change::Left(_)) => "left".into(),
+            Item::Change(Change::Reset { epoch, .. }) => format!("reset {}", epoch.0),
+            Item::Change(Change::Gap {
+                epoch,
+                first,
+                last,
+                reason,
+                ..
+            }) => format!("gap {}/{first}-{last} {}", epoch.0, reason.name()),
+        });
+    }
+    seen
+}
+
+fn batches(epoch: u32, range: std::ops::RangeInclusive<u64>) -> Vec<String> {
+    range.map(|s| format!("{epoch}/{s}")).collect()
+}
+
+fn expect(parts: &[&[String]]) -> Vec<String> {
+    parts.concat()
+}
+
+fn words(all: &[&str]) -> Vec<String> {
+    all.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn an_attached_lane_gets_everything_in_order() {
+    let (router, state) = (router(None, 1 << 20), source());
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    router.deliver(&state, Item::Change(Change::Joined(state.clone())));
+    assert_eq!(drain(&lane), ["joined"]);
+    (0..=4).for_each(|s| deliver(&router, &state, 0, s));
+    assert_eq!(drain(&lane), batches(0, 0..=4));
+    assert_eq!(lane.status().detached, 0);
+}
+
+#[test]
+fn a_late_lane_starts_at_the_beginning() {
+    let (router, state) = (router(None, 1 << 20), source());
+    (0..=200).for_each(|s| deliver(&router, &state, 0, s));
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    assert_eq!(
+        drain(&lane),
+        expect(&[&words(&["joined"]), &batches(0, 0..=200)])
+    );
+    deliver(&router, &state, 0, 201);
+    assert_eq!(drain(&lane), ["0/201"]);
+}
+
+#[test]
+fn a_full_lane_catches_up_from_the_ring_and_loses_nothing() {
+    let (router, state) = (router(None, 1 << 20), source());
+    let lane = lane(&router, 1_000, WhenFull::CatchUp);
+    deliver(&router, &state, 0, 0);
+    let mut seen = drain(&lane);
+    (1..=300).for_each(|s| deliver(&router, &state, 0, s));
+    assert_eq!(lane.status().detaches, 1);
+    assert!(lane.queued() <= 1_000);
+    seen.extend(drain(&lane));
+    assert_eq!(seen, expect(&[&words(&["joined"]), &batches(0, 0..=300)]));
+    assert_eq!(router.queued().0, 0);
+}
+
+#[test]
+fn a_full_lane_that_drops_is_told_of_the_gap_first() {
+    let (router, state) = (router(None, 1 << 20), source());
+    let lane = lane(&router, 1_000, WhenFull::Drop);
+    deliver(&router, &state, 0, 0);
+    drain(&lane);
+    (1..=300).for_each(|s| deliver(&router, &state, 0, s));
+    let kept = drain(&lane);
+    deliver(&router, &state, 0, 301);
+    let last: u64 = kept.last().unwrap()[2..].parse().unwrap();
+    let gap = format!("gap 0/{}-300 lane_full", last + 1);
+    assert_eq!(kept, batches(0, 1..=last));
+    assert_eq!(drain(&lane), [gap, "0/301".into()]);
+    assert_eq!(lane.status().dropped, 300 - last);
+}
+
+#[test]
+fn what_the_ring_lost_comes_from_the_engine() {
+    let (router, state) = (router(Some(0), 2_000), source());
+    (0..=300).for_each(|s| deliver(&router, &state, 0, s));
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    assert_eq!(
+        drain(&lane),
+        expect(&[&words(&["joined"]), &batches(0, 0..=300)])
+    );
+}
+
+#[test]
+fn what_neither_ring_nor_engine_holds_is_a_gap() {
+    let (router, state) = (router(Some(40), 2_000), source());
+    (0..=300).for_each(|s| deliver(&router, &state, 0, s));
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    let start = words(&["joined", "gap 0/0-39 missed"]);
+    assert_eq!(drain(&lane), expect(&[&start, &batches(0, 40..=300)]));
+    assert_eq!(lane.status().missed, 40);
+}
+
+#[test]
+fn a_lane_that_slept_through_restarts_hears_of_each() {
+    let (router, state) = (router(None, 1_000), source());
+    let lane = lane(&router, 600, WhenFull::CatchUp);
+    deliver(&router, &state, 0, 0);
+    drain(&lane);
+    (1..=20).for_each(|s| deliver(&router, &state, 0, s));
+    reset(&router, &state, 1);
+    (0..=20).for_each(|s| deliver(&router, &state, 1, s));
+    reset(&router, &state, 2);
+    (0..=20).for_each(|s| deliver(&router, &state, 2, s));
+    let seen = drain(&lane);
+    check_explained(&seen, &[(0, 1, 20), (1, 0, 20), (2, 0, 20)]);
+}
+
+/// Every sequence of each epoch once, as a batch or within a gap, in order.
+fn check_explained(seen: &[String], epochs: &[(u32, u64, u64)]) {
+    let mut next: BTreeMap<u32, u64> = epochs.iter().map(|(e, first, _)| (*e, *first)).collect();
+    let mut now = epochs[0].0;
+    for word in seen {
+        if let Some(epoch) = word.strip_prefix("reset ") {
+            now = epoch.parse().unwrap();
+            continue;
+        }
+        let range = word
+            .strip_prefix("gap ")
+            .map_or(word.as_str(), |gap| gap.split(' ').next().unwrap());
+        let (epoch, range) = range.split_once('/').unwrap();
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        assert_eq!(epoch.parse::<u32>().unwrap(), now, "{seen:?}");
+        assert_eq!(first.parse::<u64>().unwrap(), next[&now], "{seen:?}");
+        next.insert(now, last.parse::<u64>().unwrap() + 1);
+    }
+    for (epoch, _, last) in epochs {
+        assert_eq!(next[epoch], last + 1, "epoch {epoch}: {seen:?}");
+    }
+}
+
+#[test]
+fn a_rebuilt_instance_gets_everything_again() {
+    let (router, state) = (router(None, 1 << 20), source());
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    (0..=9).for_each(|s| deliver(&router, &state, 0, s));
+    drain(&lane);
+    (10..=19).for_each(|s| deliver(&router, &state, 0, s));
+    router.rewind(&lane);
+    (20..=29).for_each(|s| deliver(&router, &state, 0, s));
+    assert_eq!(
+        drain(&lane),
+        expect(&[&words(&["joined"]), &batches(0, 0..=29)])
+    );
+}
+
+#[test]
+fn a_newcomer_begins_at_the_last_restart() {
+    let (router, state) = (router(None, 1 << 20), source());
+    (0..=9).for_each(|s| deliver(&router, &state, 0, s));
+    reset(&router, &state, 1);
+    (0..=3).for_each(|s| deliver(&router, &state, 1, s));
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    assert_eq!(
+        drain(&lane),
+        expect(&[&words(&["joined", "reset 1"]), &batches(1, 0..=3)])
+    );
+}
+
+#[test]
+fn a_source_that_leaves_is_told_after_its_last_batch() {
+    let (router, state) = (router(None, 1 << 20), source());
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    deliver(&router, &state, 0, 0);
+    router.deliver(&state, Item::Change(Change::Left(SourceId(1))));
+    assert_eq!(drain(&lane), ["joined", "0/0", "left"]);
+    router.close(&lane);
+    assert!(matches!(lane.next(Duration::ZERO, true), Next::Closed));
+}
+
+#[test]
+fn gaps_of_the_stream_pass_in_their_place() {
+    let (router, state) = (router(None, 1 << 20), source());
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    deliver(&router, &state, 0, 0);
+    let gap = Change::Gap {
+        source: SourceId(1),
+        epoch: Epoch(0),
+        first: 1,
+        last: 4,
+        reason: GapReason::Truncated,
+    };
+    router.deliver(&state, Item::Change(gap));
+    deliver(&router, &state, 0, 5);
+    assert_eq!(
+        drain(&lane),
+        ["joined", "0/0", "gap 0/1-4 truncated", "0/5"]
+    );
+    assert_eq!(state.incidents().len(), 1);
+}
+
+#[test]
+fn calls_are_bounded_and_go_where_they_are_let() {
+    let (router, state) = (router(None, 1 << 20), source());
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    deliver(&router, &state, 0, 0);
+    assert!(lane.call("a").is_ok());
+    assert!(lane.call("b").is_ok());
+    assert_eq!(lane.call("c"), Err("c"));
+    assert!(matches!(lane.next(Duration::ZERO, true), Next::Call("a")));
+    assert!(matches!(lane.next(Duration::ZERO, false), Next::Item(_)));
+    lane.command("now");
+    assert!(matches!(lane.next(Duration::ZERO, true), Next::Call("now")));
+}
+
+#[test]
+fn all_lanes_together_are_bounded() {
+    let config = RouterConfig {
+        ring_bytes: 1 << 20,
+        ring_total_bytes: 1 << 20,
+        lanes_total_bytes: 3_000,
+        limits: penstock_decode::Limits::default(),
+    };
+    let router = TestRouter::new(config, Arc::new(Engine { oldest: None }));
+    let state = source();
+    let lanes = [(); 3].map(|()| lane(&router, 1 << 20, WhenFull::CatchUp));
+    deliver(&router, &state, 0, 0);
+    lanes.iter().for_each(|lane| drop(drain(lane)));
+    (1..=100).for_each(|s| deliver(&router, &state, 0, s));
+    assert!(router.queued().0 <= 3_000);
+    for lane in &lanes {
+        assert_eq!(drain(lane), batches(0, 1..=100));
+    }
+}

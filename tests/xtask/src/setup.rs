@@ -1,0 +1,104 @@
+//! What the machine needs, and how to get it.
+
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The target the plugins are built for.
+pub const WASM: &str = "wasm32-wasip2";
+
+/// cargo-component's version, the last one made.
+const COMPONENT: &str = "0.21.1";
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_path_buf()
+}
+
+/// Where cargo builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// A C++ compiler (libzmq is built from source) and the Wasm target.
+pub fn check() -> Result<()> {
+    if !works("c++", &["--version"]) && !works("g++", &["--version"]) {
+        bail!("no C++ compiler, which libzmq needs; install one: sudo apt-get install -y g++");
+    }
+    let targets = output("rustup", &["target", "list", "--installed"]);
+    match targets {
+        Some(list) if list.lines().any(|line| line == WASM) => Ok(()),
+        Some(_) => run("rustup", &["target", "add", WASM]),
+        None if sysroot_has_target() => Ok(()),
+        None => {
+            bail!("no rustup, which fetches the target {WASM}; install it from https://rustup.rs")
+        }
+    }
+}
+
+/// cargo-component, installed below the target directory when it is missing.
+pub fn component() -> Result<PathBuf> {
+    let tools = target().join("tools");
+    let ours = tools.join("bin/cargo-component");
+    if works("cargo-component", &["--version"]) {
+        return Ok("cargo-component".into());
+    }
+    if !ours.exists() {
+        let root = tools.display().to_string();
+        let args = [
+            "install",
+            "cargo-component",
+            "--locked",
+            "--version",
+            COMPONENT,
+            "--root",
+            &root,
+        ];
+        run("cargo", &args)?;
+    }
+    Ok(ours)
+}
+
+/// Runs a command in the repository; its failure is ours.
+pub fn run(program: &str, args: &[&str]) -> Result<()> {
+    let status = Command::new(program)
+        .args(args)
+        .current_dir(root())
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => bail!("`{program} {}` ended with {status}", args.join(" ")),
+        Err(error) => bail!("`{program}` could not be started: {error}"),
+    }
+}
+
+fn sysroot_has_target() -> bool {
+    output("rustc", &["--print", "sysroot"]).is_some_and(|sysroot| {
+        Path::new(sysroot.trim())
+            .join("lib/rustlib")
+            .join(WASM)
+            .exists()
+    })
+}
+
+fn works(program: &str, args: &[&str]) -> bool {
+    let quiet = Command::new(program)
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+fn output(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(args)
+        .current_dir(root())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}

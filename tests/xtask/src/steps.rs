@@ -1,0 +1,201 @@
+//! The parts of each command.
+
+use crate::setup::{self, WASM, run};
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use std::time::{Duration, Instant};
+
+/// Plugins of this repository: package, and file name under `target/plugins`.
+const PLUGINS: &[&str] = &["prefix-index", "forward", "faulty"];
+
+/// One part of `cargo xtask test`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// cargo fmt --check
+    Format,
+    /// The plugins, for wasm32-wasip2.
+    Plugins,
+    /// Clippy over everything, warnings denied.
+    Clippy,
+    /// Unit, property and documentation tests.
+    Unit,
+    /// End-to-end suites through the real binary.
+    E2e,
+    /// Every plugin with cargo component.
+    Component,
+}
+
+/// Builds the plugins twice: for use, and a second build of the index with another
+/// digest, for live swaps.
+pub fn plugins() -> Result<()> {
+    setup::check()?;
+    let out = setup::target().join("plugins");
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let packages: Vec<String> = PLUGINS.iter().map(|p| format!("penstock-{p}")).collect();
+    let mut args = vec!["build", "--profile", "plugin", "--target", WASM];
+    args.extend(packages.iter().flat_map(|p| ["--package", p]));
+    run("cargo", &args)?;
+    run(
+        "cargo",
+        &[
+            "build",
+            "--release",
+            "--target",
+            WASM,
+            "--package",
+            "penstock-prefix-index",
+        ],
+    )?;
+    for name in PLUGINS {
+        copy("plugin", name, &out.join(format!("{name}.wasm")))?;
+    }
+    copy(
+        "release",
+        "prefix-index",
+        &out.join("prefix-index.second.wasm"),
+    )
+}
+
+fn copy(profile: &str, name: &str, to: &std::path::Path) -> Result<()> {
+    let file = format!("penstock_{}.wasm", name.replace('-', "_"));
+    let from = setup::target().join(WASM).join(profile).join(file);
+    std::fs::copy(&from, to)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+/// The demo: builds what it shows, then hands over.
+pub fn demo(rest: &[String]) -> Result<()> {
+    plugins()?;
+    program("penstock-demo", rest)
+}
+
+/// The benchmark, likewise.
+pub fn bench(rest: &[String]) -> Result<()> {
+    plugins()?;
+    program("penstock-bench", rest)
+}
+
+fn program(name: &str, rest: &[String]) -> Result<()> {
+    run(
+        "cargo",
+        &[
+            "build",
+            "--release",
+            "--package",
+            "penstock",
+            "--package",
+            name,
+        ],
+    )?;
+    let path = setup::target().join("release").join(name);
+    let status = std::process::Command::new(&path)
+        .args(rest)
+        .current_dir(setup::root())
+        .status()
+        .with_context(|| format!("cannot start {}", path.display()))?;
+    std::process::exit(status.code().unwrap_or(1));
+}
+
+/// Every part in order, or those named; then a table of times.
+pub fn test(only: &[Part]) -> Result<()> {
+    setup::check()?;
+    let mut times: Vec<(Part, Duration)> = Vec::new();
+    let mut failed = None;
+    for part in Part::value_variants() {
+        if !only.is_empty() && !only.contains(part) {
+            continue;
+        }
+        eprintln!("── {} ──", name(*part));
+        let start = Instant::now();
+        let result = go(*part);
+        times.push((*part, start.elapsed()));
+        if let Err(error) = result {
+            failed = Some(error.context(format!("the part `{}` failed", name(*part))));
+            break;
+        }
+    }
+    println!();
+    for (part, time) in &times {
+        println!("{:<10} {:>7.1} s", name(*part), time.as_secs_f64());
+    }
+    let total: Duration = times.iter().map(|(_, time)| *time).sum();
+    println!("{:<10} {:>7.1} s", "total", total.as_secs_f64());
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+fn name(part: Part) -> String {
+    part.to_possible_value()
+        .map_or_else(String::new, |v| v.get_name().to_string())
+}
+
+fn go(part: Part) -> Result<()> {
+    match part {
+        Part::Format => run("cargo", &["fmt", "--all", "--check"]),
+        Part::Plugins => plugins(),
+        Part::Clippy => run(
+            "cargo",
+            &[
+                "clippy",
+                "--release",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        ),
+        Part::Unit => {
+            let tests = [
+                "test",
+                "--release",
+                "--workspace",
+                "--exclude",
+                "penstock-e2e",
+                "--quiet",
+            ];
+            run("cargo", &tests)
+        }
+        Part::E2e => {
+            // The suites run the binaries as a user would, so these come first.
+            let programs = ["--package", "penstock", "--package", "penstock-demo"];
+            run("cargo", &[&["build", "--release"], &programs[..]].concat())?;
+            run("cargo", &["test", "--release", "--package", "penstock-e2e"])
+        }
+        Part::Component => component(),
+    }
+}
+
+/// `cargo component build` of every plugin.
+fn component() -> Result<()> {
+    let tool = setup::component()?;
+    let tool = tool
+        .to_str()
+        .context("the path of cargo-component is not UTF-8")?;
+    for plugin in PLUGINS {
+        let manifest = format!("plugins/{plugin}/Cargo.toml");
+        run(
+            tool,
+            &[
+                "component",
+                "build",
+                "--release",
+                "--manifest-path",
+                &manifest,
+            ],
+        )?;
+        let built = format!(
+            "wasm32-wasip1/release/penstock_{}.wasm",
+            plugin.replace('-', "_")
+        );
+        let built = setup::target().join(built);
+        if !built.exists() {
+            bail!("cargo component made no {}", built.display());
+        }
+    }
+    Ok(())
+}
