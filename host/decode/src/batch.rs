@@ -186,15 +186,7 @@ impl<'p> Batch<'p, '_> {
         count: usize,
     ) -> Result<Events, DecodeError> {
         for _ in 0..count {
-            let at = self.reader.at();
-            let key = match self.reader.value()? {
-                Value::Str(key) => key,
-                _ => {
-                    self.reader.seek(at);
-                    self.reader.skip(self.depth)?;
-                    &[]
-                }
-            };
+            let key = self.reader.key(self.depth)?.unwrap_or_default();
             match key {
                 b"events" if self.events.is_none() => {
                     if self.read_events(sink)? == Events::Broken {

@@ -67,9 +67,10 @@ impl<'p> Sink<'_, 'p, '_> {
     pub(crate) fn event(&mut self, r: &mut Reader<'p>) -> Result<(), DecodeError> {
         let mark = self.mark();
         let payload = *r;
+        let mut fields = Fields::default();
         let done = self
-            .read(r, &mark)
-            .and_then(|f| self.finish(payload, &f, &mark));
+            .read(r, &mut fields, &mark)
+            .and_then(|()| self.finish(payload, &fields, &mark));
         if done.is_err() {
             self.undo(&mark);
         }
@@ -101,7 +102,12 @@ impl<'p> Sink<'_, 'p, '_> {
         self.out.whole_hash_ends.truncate(mark.whole_hash_ends);
     }
 
-    fn read(&mut self, r: &mut Reader<'p>, mark: &Mark) -> Result<Fields<'p>, DecodeError> {
+    fn read(
+        &mut self,
+        r: &mut Reader<'p>,
+        fields: &mut Fields<'p>,
+        mark: &Mark,
+    ) -> Result<(), DecodeError> {
         let whole = self.wants(ColumnSet::WHOLE_HASHES);
         let stored = self.wants(ColumnSet::TOKENS);
         let out = &mut *self.out;
@@ -122,9 +128,9 @@ impl<'p> Sink<'_, 'p, '_> {
             blocks_left: (self.limits.max_blocks as usize).saturating_sub(mark.hashes),
             tokens_left: (self.limits.max_tokens as usize).saturating_sub(self.tokens),
         };
-        let fields = Fields::read(r, &mut lists, self.limits.max_depth as usize)?;
+        fields.read(r, &mut lists, self.limits.max_depth as usize)?;
         self.tokens += lists.tokens.len() - lists.start[3];
-        Ok(fields)
+        Ok(())
     }
 
     fn finish(

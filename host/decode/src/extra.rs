@@ -97,11 +97,6 @@ impl<'p> List<'p> {
             let field = Field::ExtraKeys;
             return Err(DecodeError::Bad { field, at });
         };
-        // What nearly all events say: a nil a block.
-        let nils = reader.rest().get(..entries);
-        if nils.is_some_and(|nils| nils.iter().all(|byte| *byte == 0xc0)) {
-            return Ok(Self::Empty);
-        }
         if entries == blocks && entry_per_block(reader, entries)? {
             return Ok(Self::ByBlock(reader));
         }

@@ -7,7 +7,7 @@
 
 use crate::hashes::{self, Whole};
 use crate::names::Adapter;
-use crate::reader::{Int, Reader, Value};
+use crate::reader::{Int, NIL, Reader, Value};
 use crate::tokens::{self, Shape};
 use crate::{DecodeError, Field, time};
 use penstock_event::Kind;
@@ -92,26 +92,32 @@ impl Lists<'_> {
 impl<'p> Fields<'p> {
     /// Reads the event at the reader to its end.
     pub(crate) fn read(
+        &mut self,
         r: &mut Reader<'p>,
         lists: &mut Lists<'_>,
         depth: usize,
-    ) -> Result<Self, DecodeError> {
+    ) -> Result<(), DecodeError> {
         let at = r.at();
-        let mut fields = Self::default();
         match r.value()? {
-            Value::Array(count) => fields.read_array(r, lists, depth, at, count)?,
-            Value::Map(count) => fields.read_map(r, lists, depth, at, count)?,
-            _ => return Err(DecodeError::NotAnEvent { at }),
+            Value::Array(count) => self.read_array(r, lists, depth, at, count),
+            Value::Map(count) => self.read_map(r, lists, depth, at, count),
+            _ => Err(DecodeError::NotAnEvent { at }),
         }
-        Ok(fields)
     }
 
     /// The adapter: its name, or else its number.
     pub(crate) fn adapter(&self) -> Adapter<'p> {
         match (self.lora_name, self.lora_id) {
-            (Some((name, _)), _) if !name.is_empty() => Adapter::Name(name),
+            (Some((name, _)), _) => Adapter::Name(name),
             (_, Some(id)) => Adapter::Id(id),
             _ => Adapter::None,
+        }
+    }
+
+    /// An empty name names nothing.
+    fn name_adapter(&mut self, name: &'p [u8], at: usize) {
+        if !name.is_empty() {
+            self.lora_name = Some((name, at));
         }
     }
 
@@ -146,7 +152,7 @@ impl<'p> Fields<'p> {
         }
         // Every release sends at least these.
         if kind == Kind::Stored && count <= BLOCK_SIZE_AT && self.hashes {
-            let field = if count <= BLOCK_SIZE_AT - 1 {
+            let field = if count < BLOCK_SIZE_AT {
                 Field::Tokens
             } else {
                 Field::BlockSize
@@ -166,14 +172,7 @@ impl<'p> Fields<'p> {
     ) -> Result<(), DecodeError> {
         let mut unknown = None;
         for _ in 0..count {
-            let key_at = r.at();
-            let Value::Str(name) = r.value()? else {
-                r.seek(key_at);
-                r.skip(depth)?;
-                r.skip(depth)?;
-                continue;
-            };
-            match Key::of(name) {
+            match r.key(depth)?.and_then(Key::of) {
                 // Mooncake sends both of its two names for the tag.
                 Some(Key::Tag) => {
                     let tag_at = r.at();
@@ -219,7 +218,7 @@ impl<'p> Fields<'p> {
             }
             Key::Parent => {
                 self.parent = match r.peek() {
-                    Some(0xc0) => {
+                    Some(NIL) => {
                         r.skip(depth)?;
                         None
                     }
@@ -232,12 +231,13 @@ impl<'p> Fields<'p> {
                 Value::Nil => self.lora_id = None,
                 Value::Int(id) => self.lora_id = Some(id),
                 // An engine that calls its adapters by name here.
-                Value::Str(name) => self.lora_name = self.lora_name.or(Some((name, at))),
+                Value::Str(name) if self.lora_name.is_none() => self.name_adapter(name, at),
+                Value::Str(_) => {}
                 _ => return Err(bad(Field::Adapter, at)),
             },
             Key::LoraName => match r.value()? {
                 Value::Nil => {}
-                Value::Str(name) => self.lora_name = Some((name, at)),
+                Value::Str(name) => self.name_adapter(name, at),
                 // SGLang 0.5.18 and 0.5.19 put a map of further fields here.
                 Value::Map(count) => self.read_tail(r, lists, depth, count)?,
                 _ => return Err(bad(Field::Adapter, at)),
@@ -286,21 +286,13 @@ impl<'p> Fields<'p> {
         count: usize,
     ) -> Result<(), DecodeError> {
         for _ in 0..count {
-            let key_at = r.at();
-            let key = match r.value()? {
-                Value::Str(name) => Key::of(name),
-                _ => {
-                    r.seek(key_at);
-                    r.skip(depth)?;
-                    None
-                }
-            };
+            let key = r.key(depth)?.and_then(Key::of);
             let value_at = r.at();
             match (key, r.peek()) {
                 (Some(Key::Salt), _) => self.read_field(Key::Salt, r, lists, depth)?,
                 // No second map within: this does not recurse further.
                 (Some(Key::LoraName), Some(0xa0..=0xbf | 0xd9..=0xdb)) => {
-                    self.lora_name = text(r, Field::Adapter)?;
+                    self.read_field(Key::LoraName, r, lists, depth)?;
                 }
                 _ => {
                     r.seek(value_at);
@@ -336,10 +328,13 @@ fn text<'p>(r: &mut Reader<'p>, field: Field) -> Result<Option<Text<'p>>, Decode
     }
 }
 
-/// The offset of a value that is read later, unless nil.
+/// The offset of a list that is read later, unless nil or full of nils.
 fn offset(r: &mut Reader<'_>, depth: usize) -> Result<Option<usize>, DecodeError> {
     let at = r.at();
-    let nil = r.peek() == Some(0xc0);
+    if r.skip_nils()? {
+        return Ok(None);
+    }
+    let nil = r.peek() == Some(NIL);
     r.skip(depth)?;
     Ok((!nil).then_some(at))
 }

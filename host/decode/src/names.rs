@@ -34,10 +34,14 @@ pub(crate) enum Adapter<'p> {
     Id(Int),
 }
 
+/// A name as sent and what it resolved to.
+type Kept<'p> = Option<(&'p [u8], Name)>;
+
 /// Names seen in this batch.
 pub(crate) struct Names<'p, 'd> {
     dictionary: &'d Dictionary,
-    kept: [[Option<(&'p [u8], Name)>; KEPT]; 4],
+    /// By [`NameKind`].
+    kept: [[Kept<'p>; KEPT]; 4],
     next: usize,
     numbered: Option<(Int, Name)>,
 }

@@ -10,6 +10,9 @@ use crate::DecodeError;
 /// The deepest nesting that [`Reader::skip`] can be asked to allow.
 pub(crate) const MAX_DEPTH: usize = 64;
 
+/// The one byte of nil.
+pub(crate) const NIL: u8 = 0xc0;
+
 /// An integer of any width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Int {
@@ -246,6 +249,43 @@ impl<'p> Reader<'p> {
             }
             0xe0..=0xff => signed(i64::from(marker as i8)),
         })
+    }
+
+    /// The key of a map, if it is a string; any other is read past.
+    #[inline]
+    pub(crate) fn key(&mut self, depth: usize) -> Result<Option<&'p [u8]>, DecodeError> {
+        let rest = self.rest();
+        if let Some((marker @ 0xa0..=0xbf, text)) = rest.split_first()
+            && let Some(text) = text.get(..usize::from(marker & 0x1f))
+        {
+            self.at += 1 + text.len();
+            return Ok(Some(text));
+        }
+        let at = self.at;
+        if let Value::Str(text) = self.value()? {
+            return Ok(Some(text));
+        }
+        self.at = at;
+        self.skip(depth)?;
+        Ok(None)
+    }
+
+    /// Reads past a list that holds nothing but nil, if that is what comes.
+    #[inline]
+    pub(crate) fn skip_nils(&mut self) -> Result<bool, DecodeError> {
+        let at = self.at;
+        if let Some(0x90..=0x9f | 0xdc | 0xdd) = self.peek()
+            && let Value::Array(count) = self.value()?
+        {
+            if let Some(list) = self.rest().get(..count)
+                && list.iter().all(|byte| *byte == NIL)
+            {
+                self.at += count;
+                return Ok(true);
+            }
+            self.at = at;
+        }
+        Ok(false)
     }
 
     /// Reads past one value of at most `depth` levels ([`MAX_DEPTH`] at most).

@@ -130,33 +130,29 @@ fn too_many(at: usize, before: usize, count: usize) -> DecodeError {
 /// Reads up to `count` numbers and stops before the first value that is no
 /// number of 32 bits. Returns how many were read.
 fn read_ints(r: &mut Reader<'_>, out: &mut Vec<u32>, count: usize) -> Result<usize, DecodeError> {
-    // Collected in pieces: growing the list once a piece keeps the loop tight.
-    let mut piece = [0u32; 64];
-    let mut left = count;
-    while left > 0 {
-        let want = left.min(piece.len());
-        let bytes = r.rest();
-        let (got, used) = fast_ints(bytes, &mut piece[..want]);
-        out.extend_from_slice(&piece[..got]);
+    let start = out.len();
+    // Each takes a byte at least, and the reader has checked that they are there.
+    out.resize(start + count.min(r.remaining()), 0);
+    let slots = out.get_mut(start..).unwrap_or(&mut []);
+    let mut read = 0;
+    while let Some(slots) = slots.get_mut(read..).filter(|slots| !slots.is_empty()) {
+        let (got, used) = fast_ints(r.rest(), slots);
         r.seek(r.at() + used);
-        left -= got;
-        if got < want {
-            // Signed or wide, near the payload's end, or no number at all.
-            let at = r.at();
-            match r.value()? {
-                Value::Int(v) => match v.bits32() {
-                    Some(token) => out.push(token),
-                    None => return Err(bad(at)),
-                },
-                _ => {
-                    r.seek(at);
-                    return Ok(count - left);
-                }
-            }
-            left -= 1;
-        }
+        read += got;
+        let Some(slot) = slots.get_mut(got) else {
+            break;
+        };
+        // Signed or wide, near the payload's end, or no number at all.
+        let at = r.at();
+        let Value::Int(v) = r.value()? else {
+            r.seek(at);
+            break;
+        };
+        *slot = v.bits32().ok_or(bad(at))?;
+        read += 1;
     }
-    Ok(count)
+    out.truncate(start + read);
+    Ok(read)
 }
 
 /// Reads unsigned numbers of up to 32 bits while at least 12 bytes remain.
@@ -169,7 +165,7 @@ fn fast_ints(bytes: &[u8], out: &mut [u32]) -> (usize, usize) {
         let Some((window, _)) = bytes.get(at..).and_then(|b| b.split_first_chunk::<12>()) else {
             break;
         };
-        // Four of 16 bits in a row: what most vocabularies produce.
+        // Four of 16 bits in a row: what small vocabularies produce.
         if let [0xcd, a0, a1, 0xcd, b0, b1, 0xcd, c0, c1, 0xcd, d0, d1] = *window
             && let Some(four) = out.get_mut(got..got + 4)
         {
@@ -179,18 +175,23 @@ fn fast_ints(bytes: &[u8], out: &mut [u32]) -> (usize, usize) {
             at += 12;
             continue;
         }
-        let [marker, a, b, c, d, ..] = *window;
-        let (value, len) = match marker {
-            0xcd => (u32::from(u16::from_be_bytes([a, b])), 3),
-            0xce => (u32::from_be_bytes([a, b, c, d]), 5),
-            0x00..=0x7f => (u32::from(marker), 1),
-            0xcc => (u32::from(a), 2),
-            _ => break,
-        };
+        let [marker, b, c, d, e, f, g, h, ..] = *window;
         let Some(slot) = out.get_mut(got) else { break };
-        *slot = value;
+        // `cc`, `cd`, `ce`: 1, 2 or 4 bytes. Widths alternate at random in large
+        // vocabularies, and a branch on them could not be predicted.
+        let width = marker.wrapping_sub(0xcc);
+        if width < 3 {
+            let len = 1usize << width;
+            let word = u64::from_be_bytes([marker, b, c, d, e, f, g, h]);
+            *slot = (word << 8 >> (64 - 8 * len)) as u32;
+            at += 1 + len;
+        } else if marker < 0x80 {
+            *slot = u32::from(marker);
+            at += 1;
+        } else {
+            break;
+        }
         got += 1;
-        at += len;
     }
     (got, at)
 }

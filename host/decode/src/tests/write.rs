@@ -6,7 +6,6 @@ use rmp::encode as e;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum V {
     Nil,
-    Bool(bool),
     U(u64),
     I(i64),
     /// A signed 64-bit integer, never shortened.
@@ -34,7 +33,6 @@ impl V {
     fn write(&self, w: &mut Vec<u8>) {
         match self {
             Self::Nil => e::write_nil(w).unwrap(),
-            Self::Bool(b) => e::write_bool(w, *b).unwrap(),
             Self::U(v) => drop(e::write_uint(w, *v).unwrap()),
             Self::I(v) => drop(e::write_sint(w, *v).unwrap()),
             Self::I64(v) => e::write_i64(w, *v).unwrap(),
