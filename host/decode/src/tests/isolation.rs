@@ -6,13 +6,15 @@ use crate::DecodeError;
 use penstock_event::Skipped;
 use serde_json::json;
 
-/// A good event with one field replaced.
+/// A good event, unlike those of the tests, with one field replaced.
 fn with(field: &'static str, value: V) -> V {
-    let V::M(mut fields) = good(1) else {
+    let V::M(mut fields) = good(100) else {
         unreachable!()
     };
     fields.retain(|(name, _)| *name != field);
     fields.push((field, value));
+    let key = V::A(vec![V::S("key")]);
+    fields.push(("extra_keys", V::A(vec![key.clone(), key])));
     V::M(fields)
 }
 

@@ -85,7 +85,7 @@ pub(super) fn good(hash: u64) -> V {
         ("type", V::S("BlockStored")),
         ("block_hashes", ints([hash, hash + 1])),
         ("parent_block_hash", V::Nil),
-        ("token_ids", ints([1, 2, 3, 4])),
+        ("token_ids", ints([hash, 2, 3, 4])),
         ("block_size", V::U(2)),
         ("lora_id", V::Nil),
     ])
