@@ -1,0 +1,474 @@
+//! The index itself: plain calls, no component, no I/O.
+//!
+//! ```text
+//! sources  source -> rank, model           workers  (source, rank, model)
+//!                                              |
+//! nodes    (worker, group, engine hash) -> references by medium, block size
+//!                                              |  chain, once known
+//! chains   chain hash -> holders: (worker, media, node) side by side
+//! ```
+//!
+//! **Chains.** The chain hash of a block stands for all tokens from the prompt's
+//! start to the block's end: it mixes the parent's chain hash with the block's
+//! token hash, and begins with the hash of the model's name. Adapter and salt
+//! are inside of the token hashes. A block whose parent is unknown, or whose
+//! tokens are, has no chain: it is found by engine hash alone. A block with
+//! extra keys has one that no plain query leads to, and so have those below it.
+//!
+//! **References.** A store adds one to the block's count in its medium, a
+//! removal takes one away there; without a medium both use a slot of their own.
+//! Counts stop at 65,535. A block leaves with its last count.
+//!
+//! **Bound.** Every node and chain has a price in bytes, above what it takes at
+//! its worst with its share of the tables. Above the bound the block that was
+//! stored or looked up least recently goes first.
+//!
+//! What is cleared answers nothing from then on, and is swept away a little
+//! with each batch, so that no call pays for all of it.
+
+mod chain;
+mod evict;
+mod find;
+mod mix;
+mod node;
+mod slab;
+mod table;
+mod worker;
+
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod tests;
+
+use chain::{Chain, Holder, Holders};
+use find::Scratch;
+use mix::BuildMixer;
+use node::{Node, Recency};
+use penstock_sdk::{Medium, hash};
+use slab::{NONE, Slab};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use table::Table;
+use worker::{Key, Size, Workers};
+
+pub use find::Prefix;
+
+/// Price of a node in bytes: its slot, and its share of a table that has just
+/// grown.
+pub const NODE_BYTES: u64 = 96;
+
+/// Price of a chain in bytes, its first holder included.
+pub const CHAIN_BYTES: u64 = 96;
+
+/// Price of a worker in bytes.
+pub const WORKER_BYTES: u64 = 256;
+
+/// Who holds which prefix.
+#[derive(Debug)]
+pub struct Index {
+    max_bytes: u64,
+    seed: u64,
+    clock: u32,
+    spilled: u64,
+    sources: HashMap<u32, Source, BuildMixer>,
+    workers: Workers,
+    node_table: Table,
+    nodes: Slab<Node>,
+    chain_table: Table,
+    chains: Slab<Chain>,
+    recency: Recency,
+    sweep_at: u32,
+    idle: Vec<u32>,
+    several_models: bool,
+    scratch: Scratch,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    rank: u32,
+    root: u64,
+}
+
+/// Whose an event is: see [`Index::place`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    key: Key,
+    /// Root of the source's own model.
+    own_root: u64,
+    named: bool,
+}
+
+/// A stored event's columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    /// Where the blocks live.
+    pub medium: Medium,
+    /// KV cache group.
+    pub group: u32,
+    /// Tokens a block; 0 for placeholders.
+    pub block_size: u32,
+    /// Token hashes cover one token more than a block.
+    pub bigram: bool,
+    /// Engine hash of the block before the first; none at a prompt's start.
+    pub parent: Option<u64>,
+    /// Engine hashes, one a block.
+    pub hashes: &'a [u64],
+    /// Token hashes, one a block, when valid.
+    pub token_hashes: Option<&'a [u64]>,
+    /// Digests of extra keys, one a block; shorter means 0.
+    pub extra_digests: &'a [u64],
+}
+
+/// What has happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Blocks evicted by the bound.
+    pub evicted: u64,
+    /// Removals of blocks that were not there, in that medium.
+    pub unknown_removes: u64,
+    /// Stored blocks whose chain is unknown when they come.
+    pub unchained: u64,
+    /// Blocks not taken because the table's numbers have run out.
+    pub refused: u64,
+}
+
+/// How large the index is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Blocks held: nodes of workers alive.
+    pub blocks: u64,
+    /// Prefixes known: chains.
+    pub chains: u64,
+    /// Workers that hold a block.
+    pub workers: u64,
+    /// The price of all of it in bytes; at most the bound.
+    pub bytes: u64,
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The same for an event that names its model itself.
+    #[must_use]
+    pub fn of_model(self, model: &str) -> Self {
+        let root = hash::name_hash(model);
+        Self {
+            key: Key { root, ..self.key },
+            named: true,
+            ..self
+        }
+    }
+}
+
+// === impl Index ===
+
+impl Index {
+    /// An index that takes at most `max_bytes`.
+    #[must_use]
+    pub fn new(max_bytes: u64) -> Self {
+        Self {
+            max_bytes,
+            // Not for secrecy: an engine must not choose where its hashes fall.
+            seed: RandomState::new().hash_one(0u8),
+            clock: 0,
+            spilled: 0,
+            sources: HashMap::default(),
+            workers: Workers::default(),
+            node_table: Table::new(),
+            nodes: Slab::new(),
+            chain_table: Table::new(),
+            chains: Slab::new(),
+            recency: Recency::new(),
+            sweep_at: 0,
+            idle: Vec::new(),
+            several_models: false,
+            scratch: Scratch::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Says which rank and model a source has. Sources never named have rank 0
+    /// and no model.
+    pub fn join(&mut self, source: u32, rank: u32, model: &str) {
+        let root = hash::name_hash(model);
+        let before = self.sources.insert(source, Source { rank, root });
+        self.several_models |= before.is_some_and(|b| b.root != root);
+    }
+
+    /// The place of a batch's events: `rank` as the batch names it.
+    #[must_use]
+    pub fn place(&self, source: u32, rank: Option<u32>) -> Place {
+        let known = self
+            .sources
+            .get(&source)
+            .copied()
+            .unwrap_or_else(|| Source {
+                rank: 0,
+                root: hash::name_hash(""),
+            });
+        Place {
+            key: Key {
+                source,
+                rank: rank.unwrap_or(known.rank),
+                root: known.root,
+            },
+            own_root: known.root,
+            named: false,
+        }
+    }
+
+    /// Blocks entered the cache.
+    pub fn apply_stored(&mut self, place: Place, stored: &Stored<'_>) {
+        if stored.hashes.is_empty() {
+            return;
+        }
+        self.several_models |= place.key.root != place.own_root;
+        let Some(worker) = self.workers.find_or_make(place.key) else {
+            self.counts.refused += stored.hashes.len() as u64;
+            return;
+        };
+        self.workers.get_mut(worker).note_group(stored.group);
+        let size = Size {
+            tokens: stored.block_size,
+            bigram: stored.bigram,
+        };
+        if stored.token_hashes.is_some() {
+            self.workers.note_size(worker, size);
+        }
+        let salt = mix::node_salt(self.seed, worker, stored.group);
+        // The chain before the next block, and the slot where it was seen.
+        let mut before = match stored.parent {
+            None => Some((place.key.root, NONE)),
+            Some(parent) => self.chain_of(worker, mix::node_key(salt, parent)),
+        };
+        for (i, hash) in stored.hashes.iter().enumerate() {
+            let token_hash = stored.token_hashes.and_then(|h| h.get(i)).copied();
+            let digest = stored.extra_digests.get(i).copied().unwrap_or(0);
+            let chain = match (before, token_hash) {
+                (Some((parent, _)), Some(t)) if digest == 0 => Some(mix::chain(parent, t)),
+                (Some((parent, _)), Some(t)) => Some(mix::chain_with_extra(parent, t, digest)),
+                _ => None,
+            };
+            let key = mix::node_key(salt, *hash);
+            let Some(node) = self.store(worker, key, stored.medium.slot(), stored.block_size)
+            else {
+                self.counts.refused += 1;
+                before = None;
+                continue;
+            };
+            let known = self.nodes.get(node).chain;
+            before = match (known, chain) {
+                (NONE, Some(chain)) => self.link(node, chain, before, stored.block_size),
+                (NONE, None) => {
+                    self.counts.unchained += 1;
+                    None
+                }
+                (known, _) => Some((self.chains.get(known).hash, known)),
+            };
+            self.trim();
+        }
+        if self.workers.get(worker).nodes == 0 {
+            self.idle.push(worker);
+        }
+    }
+
+    /// Blocks left the cache. An event that names no model means the source's;
+    /// a block not found there is looked for under the other models of the
+    /// same source and rank.
+    pub fn apply_removed(&mut self, place: Place, medium: Medium, group: u32, hashes: &[u64]) {
+        let own = self.workers.find(&place.key);
+        let mut others = None;
+        for hash in hashes {
+            if own.is_some_and(|w| self.remove(w, group, *hash, medium)) {
+                continue;
+            }
+            let hit = self.several_models && !place.named && {
+                let others: &Vec<u32> =
+                    others.get_or_insert_with(|| self.workers.others(place.key).collect());
+                let mut others = others.iter();
+                others.any(|w| self.remove(*w, group, *hash, medium))
+            };
+            self.counts.unknown_removes += u64::from(!hit);
+        }
+    }
+
+    /// The whole cache of a source and rank was emptied, whatever the model.
+    pub fn apply_cleared(&mut self, place: Place) {
+        let others: Vec<u32> = self.workers.others(place.key).collect();
+        let own = self.workers.find(&place.key);
+        for worker in own.into_iter().chain(others) {
+            self.workers.kill(worker);
+        }
+    }
+
+    /// All blocks of a source are gone; what is known of it stays.
+    pub fn forget(&mut self, source: u32) {
+        let all = self.workers.alive();
+        let its: Vec<u32> = all
+            .filter(|(_, w)| w.key.source == source)
+            .map(|(at, _)| at)
+            .collect();
+        for worker in its {
+            self.workers.kill(worker);
+        }
+    }
+
+    /// A source is gone for good.
+    pub fn leave(&mut self, source: u32) {
+        self.forget(source);
+        self.sources.remove(&source);
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How large it is.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            blocks: u64::from(self.nodes.len() - self.workers.dead_nodes),
+            chains: u64::from(self.chains.len()),
+            workers: self.workers.len() as u64,
+            bytes: self.bytes(),
+        }
+    }
+
+    #[inline]
+    fn bytes(&self) -> u64 {
+        u64::from(self.nodes.len()) * NODE_BYTES
+            + u64::from(self.chains.len()) * CHAIN_BYTES
+            + self.workers.numbers() as u64 * WORKER_BYTES
+            + self.spilled
+    }
+
+    /// The node under `key`, if it is `worker`'s: keys of two workers may fall
+    /// together, and the second is then as good as absent.
+    #[inline]
+    fn node(&self, worker: u32, key: u64) -> Option<u32> {
+        let at = self.node_table.get(key)?;
+        (self.nodes.get(at).worker == worker).then_some(at)
+    }
+
+    #[inline]
+    fn chain_of(&self, worker: u32, key: u64) -> Option<(u64, u32)> {
+        let node = self.node(worker, key)?;
+        match self.nodes.get(node).chain {
+            NONE => None,
+            at => Some((self.chains.get(at).hash, at)),
+        }
+    }
+
+    /// Adds a reference to a block, which it makes if need be.
+    #[inline]
+    fn store(&mut self, worker: u32, key: u64, slot: usize, block_size: u32) -> Option<u32> {
+        let nodes = &mut self.nodes;
+        let (at, new) = self.node_table.get_or_insert(key, || nodes.take())?;
+        let clock = self.clock;
+        if new {
+            *self.nodes.get_mut(at) = Node::new(key, worker, clock);
+            self.recency.push(&mut self.nodes, at);
+            self.workers.get_mut(worker).nodes += 1;
+        } else if self.nodes.get(at).worker != worker {
+            return None;
+        } else {
+            self.recency.touch(&mut self.nodes, at);
+        }
+        let node = self.nodes.get_mut(at);
+        node.stamp = clock;
+        if node.block_size == 0 {
+            node.block_size = block_size;
+        }
+        let count = &mut node.counts[slot];
+        *count = count.saturating_add(1);
+        if *count == 1 && !new {
+            self.publish_media(at);
+        }
+        Some(at)
+    }
+
+    /// Gives a node its chain.
+    #[inline]
+    fn link(
+        &mut self,
+        node: u32,
+        hash: u64,
+        before: Option<(u64, u32)>,
+        block_size: u32,
+    ) -> Option<(u64, u32)> {
+        let chains = &mut self.chains;
+        let Some((at, new)) = self.chain_table.get_or_insert(hash, || chains.take()) else {
+            return Some((hash, NONE));
+        };
+        let chain = self.chains.get_mut(at);
+        if new {
+            *chain = Chain {
+                hash,
+                block_size,
+                touched: self.clock,
+                odd_child: false,
+                holders: Holders::default(),
+            };
+        }
+        let holder = self.nodes.get(node);
+        let holder = Holder::new(holder.worker, holder.media(), node);
+        let spilled = chain.holders.spilled();
+        let pos = chain.holders.push(holder);
+        self.spilled += chain.holders.spilled() as u64;
+        self.spilled -= spilled as u64;
+        let node = self.nodes.get_mut(node);
+        (node.chain, node.pos, node.block_size) = (at, pos, block_size);
+        if let Some((parent_hash, parent)) = before
+            && parent != NONE
+        {
+            // The slot may have been evicted since and hold another chain.
+            let parent = self.chains.get_mut(parent);
+            if parent.hash == parent_hash && parent.block_size != block_size {
+                parent.odd_child = true;
+            }
+        }
+        Some((hash, at))
+    }
+
+    /// Writes a node's media to the chain's list of holders.
+    #[inline]
+    fn publish_media(&mut self, at: u32) {
+        let node = self.nodes.get(at);
+        if node.chain == NONE {
+            return;
+        }
+        let holder = Holder::new(node.worker, node.media(), at);
+        let holders = &mut self.chains.get_mut(node.chain).holders;
+        if let Some(old) = holders.at_mut(node.pos) {
+            *old = holder;
+        }
+    }
+
+    /// Takes a reference away; false when there is none.
+    #[inline]
+    fn remove(&mut self, worker: u32, group: u32, hash: u64, medium: Medium) -> bool {
+        let key = mix::node_key(mix::node_salt(self.seed, worker, group), hash);
+        let Some(at) = self.node(worker, key) else {
+            return false;
+        };
+        let node = self.nodes.get_mut(at);
+        let count = &mut node.counts[medium.slot()];
+        match *count {
+            0 => return false,
+            1 => *count = 0,
+            _ => {
+                *count -= 1;
+                return true;
+            }
+        }
+        if node.counts == [0; node::MEDIA] {
+            self.free_node(at);
+        } else {
+            self.publish_media(at);
+        }
+        true
+    }
+}
