@@ -108,6 +108,7 @@ pub struct SourceState {
     last_message_us: AtomicI64,
     position: Mutex<Option<Position>>,
     incidents: Mutex<VecDeque<Incident>>,
+    order_state: Mutex<&'static str>,
 }
 
 impl SourceState {
@@ -125,6 +126,7 @@ impl SourceState {
             last_message_us: AtomicI64::new(0),
             position: Mutex::new(None),
             incidents: Mutex::default(),
+            order_state: Mutex::new("new"),
         }
     }
 
@@ -187,6 +189,17 @@ impl SourceState {
     /// Notes the last batch delivered.
     pub fn set_position(&self, position: Position) {
         *self.position.lock().unwrap_or_else(|e| e.into_inner()) = Some(position);
+    }
+
+    /// What the order machine is doing.
+    #[must_use]
+    pub fn order_state(&self) -> &'static str {
+        *self.order_state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Says what the order machine is doing.
+    pub fn set_order_state(&self, state: &'static str) {
+        *self.order_state.lock().unwrap_or_else(|e| e.into_inner()) = state;
     }
 
     /// Notes a change that was reported.

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::fetch::Fetched;
-use crate::lane::{Decode, Lane};
+use crate::lane::{Decode, Lane, Place, Queued};
 use crate::ring::{Entry, Kept, Ring};
 use crate::router::{Inner, Reader, SourceRoute, Told};
 use penstock_event::{
@@ -26,8 +26,8 @@ const FETCH_BYTES: usize = 8 << 20;
 const FETCHES: u32 = 3;
 
 /// A source that a lane reads by itself.
-pub(crate) struct Detached<C> {
-    route: Arc<SourceRoute<C>>,
+pub(crate) struct Detached {
+    route: Arc<SourceRoute>,
     fetching: Option<Fetching>,
     fetches: u32,
     /// Items of the lane that come first: those queued before it detached.
@@ -58,15 +58,20 @@ struct Arrived {
 }
 
 /// What a turn found under the source's lock, to be handed on without it.
-enum Step {
+struct Step {
+    place: Place,
+    what: What,
+}
+
+enum What {
     Change(Change),
     Batch(Kept),
 }
 
 // === impl Detached ===
 
-impl<C: Send + 'static> Detached<C> {
-    pub fn new(route: Arc<SourceRoute<C>>) -> Self {
+impl Detached {
+    pub fn new(route: Arc<SourceRoute>) -> Self {
         Self {
             route,
             fetching: None,
@@ -90,9 +95,9 @@ impl<C: Send + 'static> Detached<C> {
     /// Reads on. False: the source is attached again, or gone.
     pub fn turn(
         &mut self,
-        lane: &Lane<C>,
+        lane: &Lane,
         decode: &mut Decode,
-        caught: &mut VecDeque<Item>,
+        caught: &mut VecDeque<Queued>,
     ) -> bool {
         if self.fetching.is_some() {
             self.take_fetched(lane, decode, caught);
@@ -120,7 +125,7 @@ impl<C: Send + 'static> Detached<C> {
                 if reader.next >= ring.end() {
                     stay = false;
                     if *left {
-                        steps.push(Step::Change(Change::Left(route.state.info.id)));
+                        steps.push(Step::change(reader, Change::Left(route.state.info.id)));
                         readers.remove(at);
                     } else {
                         reader.attached = true;
@@ -130,10 +135,11 @@ impl<C: Send + 'static> Detached<C> {
         }
         drop(guard);
         for step in steps {
-            caught.push_back(match step {
-                Step::Change(change) => Item::Change(change),
-                Step::Batch(kept) => decoded(&route.state, lane, decode, kept),
-            });
+            let item = match step.what {
+                What::Change(change) => Item::Change(change),
+                What::Batch(kept) => decoded(&route.state, lane, decode, kept),
+            };
+            caught.push_back(queued(item, step.place));
         }
         if let Some(fetching) = &self.fetching {
             start(&route, me, lane, fetching);
@@ -141,20 +147,26 @@ impl<C: Send + 'static> Detached<C> {
         stay
     }
 
-    fn greet(&mut self, reader: &mut Reader<C>, ring: &Ring, out: &mut Vec<Step>) {
+    fn greet(&mut self, reader: &mut Reader, ring: &Ring, out: &mut Vec<Step>) {
         if let Some((epoch, first, last)) = reader.dropped.take() {
-            out.push(Step::Change(Change::Gap {
+            let gap = Change::Gap {
                 source: self.route.state.info.id,
                 epoch,
                 first,
                 last,
                 reason: GapReason::LaneFull,
-            }));
+            };
+            out.push(Step::change(reader, gap));
         }
         if reader.told.joined {
             return;
         }
-        out.push(Step::Change(Change::Joined(self.route.state.clone())));
+        let joined = Change::Joined(self.route.state.clone());
+        out.push(Step::change(reader, joined));
+        reader.told.joined = true;
+        if reader.told.placed {
+            return;
+        }
         let epoch = match ring.get(reader.next.max(ring.start())) {
             Some(Entry::Batch(kept)) => kept.position.epoch,
             Some(Entry::Gap { epoch, .. }) => *epoch,
@@ -165,6 +177,7 @@ impl<C: Send + 'static> Detached<C> {
         let over = matches!(ring.get(reader.next), Some(Entry::Reset { .. }));
         reader.told = Told {
             joined: true,
+            placed: true,
             epoch,
             sequence: over.then(|| self.last_of(ring, epoch)).flatten(),
         };
@@ -182,9 +195,9 @@ impl<C: Send + 'static> Detached<C> {
     /// start. A range of the running epoch is fetched instead, and returned.
     fn lost(
         &mut self,
-        reader: &mut Reader<C>,
+        reader: &mut Reader,
         ring: &Ring,
-        lane: &Lane<C>,
+        lane: &Lane,
         out: &mut Vec<Step>,
     ) -> Option<Fetching> {
         if reader.next >= ring.start() {
@@ -210,8 +223,8 @@ impl<C: Send + 'static> Detached<C> {
                     epoch: span.epoch,
                     reason: span.reason.unwrap_or(penstock_event::ResetReason::Unproven),
                 };
+                out.push(Step::change(reader, change.clone()));
                 reader.note(&change);
-                out.push(Step::Change(change));
             }
             let first = reader.told.sequence.map_or(spec.first_sequence, |s| s + 1);
             let last = if span.epoch == to && upto.is_some() {
@@ -232,14 +245,14 @@ impl<C: Send + 'static> Detached<C> {
                 });
             }
             let change = missed(&self.route.state, lane, span.epoch, first, last);
+            out.push(Step::change(reader, change.clone()));
             reader.note(&change);
-            out.push(Step::Change(change));
         }
         reader.next = ring.start();
         None
     }
 
-    fn take_fetched(&mut self, lane: &Lane<C>, decode: &mut Decode, caught: &mut VecDeque<Item>) {
+    fn take_fetched(&mut self, lane: &Lane, decode: &mut Decode, caught: &mut VecDeque<Queued>) {
         let Some(fetching) = &mut self.fetching else {
             return;
         };
@@ -255,6 +268,16 @@ impl<C: Send + 'static> Detached<C> {
             (std::mem::take(&mut inner.batches), inner.ended, inner.cut)
         };
         let epoch = fetching.epoch;
+        // Should it come again, it is fetched again: the ring lost it.
+        let place = |next: Sequence| Place {
+            offset: 0,
+            before: Told {
+                joined: true,
+                placed: true,
+                epoch,
+                sequence: next.checked_sub(1),
+            },
+        };
         let progress = !batches.is_empty();
         for (sequence, payload) in batches {
             if sequence < fetching.next || sequence > fetching.last {
@@ -262,7 +285,7 @@ impl<C: Send + 'static> Detached<C> {
             }
             if sequence > fetching.next {
                 let hole = missed(&state, lane, epoch, fetching.next, sequence - 1);
-                caught.push_back(Item::Change(hole));
+                caught.push_back(queued(Item::Change(hole), place(fetching.next)));
             }
             fetching.next = sequence + 1;
             let kept = Kept {
@@ -271,13 +294,14 @@ impl<C: Send + 'static> Detached<C> {
                 replayed: true,
                 payload,
             };
-            caught.push_back(decoded(&state, lane, decode, kept));
+            let item = decoded(&state, lane, decode, kept);
+            caught.push_back(queued(item, place(sequence)));
         }
         let (next, last) = (fetching.next, fetching.last);
         let over = ended || next > last;
         if over && next <= last && !(cut && progress) {
             let rest = missed(&state, lane, epoch, next, last);
-            caught.push_back(Item::Change(rest));
+            caught.push_back(queued(Item::Change(rest), place(next)));
         }
         let reached = if over && !(cut && progress) {
             Some(last)
@@ -301,19 +325,31 @@ impl<C: Send + 'static> Detached<C> {
     }
 }
 
+impl Step {
+    fn change(reader: &Reader, change: Change) -> Self {
+        Self {
+            place: reader.place(),
+            what: What::Change(change),
+        }
+    }
+}
+
+fn queued(item: Item, place: Place) -> Queued {
+    Queued {
+        item,
+        bytes: 0,
+        place,
+    }
+}
+
 /// Reads what the ring holds.
-fn read<C: Send + 'static>(
-    reader: &mut Reader<C>,
-    source: SourceId,
-    ring: &Ring,
-    out: &mut Vec<Step>,
-) {
+fn read(reader: &mut Reader, source: SourceId, ring: &Ring, out: &mut Vec<Step>) {
     let mut bytes = 0;
     for _ in 0..TURN_ENTRIES {
         let Some(entry) = ring.get(reader.next) else {
             return;
         };
-        reader.next += 1;
+        let place = reader.place();
         match entry {
             Entry::Batch(kept) => {
                 bytes += kept.payload.len();
@@ -324,7 +360,8 @@ fn read<C: Send + 'static>(
                         .is_some_and(|s| s >= kept.position.sequence);
                 if !old {
                     reader.told = Told::at(kept.position);
-                    out.push(Step::Batch(kept.clone()));
+                    let what = What::Batch(kept.clone());
+                    out.push(Step { place, what });
                 }
             }
             Entry::Gap {
@@ -340,8 +377,8 @@ fn read<C: Send + 'static>(
                     last: *last,
                     reason: *reason,
                 };
+                out.push(Step::change(reader, change.clone()));
                 reader.note(&change);
-                out.push(Step::Change(change));
             }
             Entry::Reset { epoch, reason } => {
                 let change = Change::Reset {
@@ -349,22 +386,18 @@ fn read<C: Send + 'static>(
                     epoch: *epoch,
                     reason: *reason,
                 };
+                out.push(Step::change(reader, change.clone()));
                 reader.note(&change);
-                out.push(Step::Change(change));
             }
         }
+        reader.next += 1;
         if bytes >= TURN_BYTES {
             return;
         }
     }
 }
 
-fn start<C: Send + 'static>(
-    route: &SourceRoute<C>,
-    me: Weak<Lane<C>>,
-    lane: &Lane<C>,
-    fetching: &Fetching,
-) {
+fn start(route: &SourceRoute, me: Weak<Lane>, lane: &Lane, fetching: &Fetching) {
     let inbox = fetching.inbox.clone();
     let take = move |fetched: Fetched| {
         let mut inner = inbox.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -392,9 +425,9 @@ fn start<C: Send + 'static>(
     (lane.fetch).fetch(route.state.info.id, first, last, Box::new(take));
 }
 
-fn missed<C: Send + 'static>(
+fn missed(
     state: &SourceState,
-    lane: &Lane<C>,
+    lane: &Lane,
     epoch: Epoch,
     first: Sequence,
     last: Sequence,
@@ -412,12 +445,7 @@ fn missed<C: Send + 'static>(
     }
 }
 
-fn decoded<C: Send + 'static>(
-    state: &Arc<SourceState>,
-    lane: &Lane<C>,
-    decode: &mut Decode,
-    kept: Kept,
-) -> Item {
+fn decoded(state: &Arc<SourceState>, lane: &Lane, decode: &mut Decode, kept: Kept) -> Item {
     let mut columns = decode.pool.take();
     let mut skipped = Vec::new();
     let wanted = lane.config.columns;

@@ -1,14 +1,15 @@
-//! One plugin instance's queue: items pushed by ingest, calls by everyone else.
+//! One plugin instance's queue: items pushed by ingest, taken by one thread.
 
 use crate::catchup::Detached;
+use crate::router::Told;
 use crate::{Budget, Fetch, Filter};
 use penstock_decode::{Decoder, Limits};
-use penstock_event::{Change, ColumnSet, Item, Pool};
+use penstock_event::{Change, ColumnSet, Item, Pool, SourceId};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::thread::Thread;
 
 /// What happens to a source when its lane is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,22 +34,8 @@ pub struct LaneConfig {
     pub columns: ColumnSet,
     /// Bytes the lane may hold.
     pub bytes: usize,
-    /// Calls that may wait.
-    pub calls: usize,
     /// What to do when it is full.
     pub when_full: WhenFull,
-}
-
-/// What a lane's thread does next.
-pub enum Next<C> {
-    /// Hand this to the plugin.
-    Item(Item),
-    /// Answer this.
-    Call(C),
-    /// Nothing came in time.
-    Idle,
-    /// The lane is closed and empty.
-    Closed,
 }
 
 /// A lane at a glance.
@@ -58,8 +45,6 @@ pub struct LaneStatus {
     pub items: usize,
     /// Their bytes.
     pub bytes: usize,
-    /// Calls queued.
-    pub calls: usize,
     /// Sources that are catching up.
     pub detached: usize,
     /// Times a source detached because the lane was full.
@@ -71,13 +56,13 @@ pub struct LaneStatus {
 }
 
 /// One plugin instance's queue, bounded in bytes. One thread takes from it.
-pub struct Lane<C> {
+pub struct Lane {
     pub(crate) config: LaneConfig,
     pub(crate) budget: Arc<Budget>,
     pub(crate) fetch: Arc<dyn Fetch>,
     pub(crate) counts: Counts,
-    inner: Mutex<Inner<C>>,
-    wake: Condvar,
+    inner: Mutex<Inner>,
+    thread: OnceLock<Thread>,
 }
 
 #[derive(Debug, Default)]
@@ -87,20 +72,36 @@ pub(crate) struct Counts {
     pub missed: AtomicU64,
 }
 
-struct Inner<C> {
-    queue: VecDeque<(Item, usize)>,
+/// Where a source's reader must go back to, so that an item comes again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The item's offset in the ring.
+    pub offset: u64,
+    /// What the lane had been told before it.
+    pub before: Told,
+}
+
+/// An item on its way.
+pub(crate) struct Queued {
+    pub item: Item,
+    pub bytes: usize,
+    pub place: Place,
+}
+
+struct Inner {
+    queue: VecDeque<Queued>,
     bytes: usize,
     /// Items ever queued and ever taken: which came before a source detached.
     pushed: u64,
     popped: u64,
-    calls: VecDeque<C>,
     /// Sources to be read from their rings, in turn.
-    detached: VecDeque<Detached<C>>,
+    detached: VecDeque<Detached>,
     /// What the current turn of catching up brought, before anything queued.
-    caught: VecDeque<Item>,
+    caught: VecDeque<Queued>,
+    /// Taken and not done yet.
+    taken: Option<(SourceId, Place)>,
     catching: usize,
     decoder: Option<Box<Decode>>,
-    waiting: bool,
     closed: bool,
     generation: u64,
 }
@@ -111,7 +112,7 @@ pub(crate) struct Decode {
     pub pool: Pool,
 }
 
-impl<C: Send + 'static> Lane<C> {
+impl Lane {
     pub(crate) fn new(
         config: LaneConfig,
         budget: Arc<Budget>,
@@ -132,16 +133,15 @@ impl<C: Send + 'static> Lane<C> {
                 bytes: 0,
                 pushed: 0,
                 popped: 0,
-                calls: VecDeque::new(),
                 detached: VecDeque::new(),
                 caught: VecDeque::new(),
+                taken: None,
                 catching: 0,
                 decoder: Some(decoder),
-                waiting: false,
                 closed: false,
                 generation: 0,
             }),
-            wake: Condvar::new(),
+            thread: OnceLock::new(),
         }
     }
 
@@ -151,6 +151,12 @@ impl<C: Send + 'static> Lane<C> {
         &self.config.name
     }
 
+    /// The thread that takes: it is unparked when something comes.
+    pub fn attach(&self, thread: Thread) {
+        // A lane has one consumer; a second one would not be woken.
+        let _ = self.thread.set(thread);
+    }
+
     /// A glance.
     #[must_use]
     pub fn status(&self) -> LaneStatus {
@@ -158,7 +164,6 @@ impl<C: Send + 'static> Lane<C> {
         LaneStatus {
             items: inner.queue.len() + inner.caught.len(),
             bytes: inner.bytes,
-            calls: inner.calls.len(),
             detached: inner.detached.len() + inner.catching,
             detaches: self.counts.detaches.load(Relaxed),
             dropped: self.counts.dropped.load(Relaxed),
@@ -166,38 +171,12 @@ impl<C: Send + 'static> Lane<C> {
         }
     }
 
-    /// Queues a call.
-    ///
-    /// # Errors
-    /// Gives the call back when too many wait or the lane is closed.
-    pub fn call(&self, call: C) -> Result<(), C> {
-        let mut inner = self.lock();
-        if inner.closed || inner.calls.len() >= self.config.calls {
-            return Err(call);
-        }
-        inner.calls.push_back(call);
-        self.notify(inner);
-        Ok(())
-    }
-
-    /// Queues a call that must not be refused: swaps, not lookups.
-    pub fn command(&self, call: C) {
-        let mut inner = self.lock();
-        inner.calls.push_front(call);
-        self.notify(inner);
-    }
-
-    /// What to do next, waiting up to `wait`. With `calls` false, a waiting batch
-    /// comes before a waiting call; with true, the call comes first.
-    pub fn next(&self, wait: Duration, calls: bool) -> Next<C> {
-        let until = Instant::now() + wait;
+    /// The next item, if there is one. Reads rings of sources that catch up.
+    pub fn next(&self) -> Option<Item> {
         let mut inner = self.lock();
         loop {
-            if calls && let Some(call) = inner.calls.pop_front() {
-                return Next::Call(call);
-            }
-            if let Some(item) = inner.caught.pop_front() {
-                return Next::Item(item);
+            if let Some(queued) = inner.caught.pop_front() {
+                return Some(inner.take(queued));
             }
             if let Some(at) = self.may_catch_up(&inner)
                 && let Some(detached) = inner.detached.remove(at)
@@ -209,37 +188,25 @@ impl<C: Send + 'static> Lane<C> {
                 inner = self.catch_up(detached, generation, decode);
                 continue;
             }
-            if let Some((item, bytes)) = inner.queue.pop_front() {
-                inner.bytes -= bytes;
-                inner.popped += 1;
-                self.budget.give(bytes);
-                return Next::Item(item);
-            }
-            if let Some(call) = inner.calls.pop_front() {
-                return Next::Call(call);
-            }
-            if inner.closed {
-                return Next::Closed;
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Next::Idle;
-            }
-            inner.waiting = true;
-            inner = self
-                .wake
-                .wait_timeout(inner, left)
-                .unwrap_or_else(|e| e.into_inner())
-                .0;
-            inner.waiting = false;
+            let queued = inner.queue.pop_front()?;
+            inner.bytes -= queued.bytes;
+            inner.popped += 1;
+            self.budget.give(queued.bytes);
+            return Some(inner.take(queued));
         }
     }
 
-    /// No more items or calls come in; what is queued can still be taken.
+    /// The item taken last was handled: it does not come again.
+    pub fn done(&self) {
+        self.lock().taken = None;
+    }
+
+    /// Nothing more comes in; what is queued can still be taken.
     pub fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
-        self.notify(inner);
+        drop(inner);
+        self.nudge();
     }
 
     /// Bytes queued right now.
@@ -261,7 +228,7 @@ impl<C: Send + 'static> Lane<C> {
     /// The next source to read from its ring. It waits until the lane is half
     /// drained, so that it does not detach again at once, and until everything
     /// queued before it detached was taken, so that order holds.
-    fn may_catch_up(&self, inner: &Inner<C>) -> Option<usize> {
+    fn may_catch_up(&self, inner: &Inner) -> Option<usize> {
         if inner.bytes > self.config.bytes / 2 {
             return None;
         }
@@ -271,10 +238,10 @@ impl<C: Send + 'static> Lane<C> {
 
     fn catch_up(
         &self,
-        mut detached: Detached<C>,
+        mut detached: Detached,
         generation: u64,
         mut decode: Option<Box<Decode>>,
-    ) -> MutexGuard<'_, Inner<C>> {
+    ) -> MutexGuard<'_, Inner> {
         let mut caught = VecDeque::new();
         let stay = match decode.as_deref_mut() {
             Some(decode) => detached.turn(self, decode, &mut caught),
@@ -295,7 +262,7 @@ impl<C: Send + 'static> Lane<C> {
     // What the router does.
 
     /// Queues an item unless the lane is full.
-    pub(crate) fn push(&self, item: &Item, bytes: usize) -> bool {
+    pub(crate) fn push(&self, item: &Item, bytes: usize, place: Place) -> bool {
         let inner = self.lock();
         if inner.closed {
             return true;
@@ -303,68 +270,81 @@ impl<C: Send + 'static> Lane<C> {
         if inner.bytes + bytes > self.config.bytes || !self.budget.take(bytes) {
             return false;
         }
-        self.queue(inner, item.clone(), bytes);
+        let item = item.clone();
+        self.queue(inner, Queued { item, bytes, place });
         true
     }
 
     /// Queues a change, full or not: changes are small and few.
-    pub(crate) fn push_change(&self, change: Change) {
+    pub(crate) fn push_change(&self, change: Change, place: Place) {
         let inner = self.lock();
         if inner.closed {
             return;
         }
         let bytes = std::mem::size_of::<Item>();
         self.budget.force(bytes);
-        self.queue(inner, Item::Change(change), bytes);
+        let item = Item::Change(change);
+        self.queue(inner, Queued { item, bytes, place });
     }
 
-    fn queue(&self, mut inner: MutexGuard<'_, Inner<C>>, item: Item, bytes: usize) {
-        inner.bytes += bytes;
+    fn queue(&self, mut inner: MutexGuard<'_, Inner>, queued: Queued) {
+        inner.bytes += queued.bytes;
         inner.pushed += 1;
-        inner.queue.push_back((item, bytes));
-        self.notify(inner);
+        inner.queue.push_back(queued);
+        drop(inner);
+        self.nudge();
     }
 
-    pub(crate) fn detach(&self, mut detached: Detached<C>) {
+    pub(crate) fn detach(&self, mut detached: Detached) {
         let mut inner = self.lock();
         detached.after = inner.pushed;
         inner.detached.push_back(detached);
-        self.notify(inner);
+        drop(inner);
+        self.nudge();
     }
 
-    /// Forgets everything queued, for an instance that starts anew.
-    pub(crate) fn forget(&self) {
+    /// Forgets everything queued. Where each source must go back to, so that what
+    /// was queued, or taken and not done, comes again.
+    pub(crate) fn forget(&self) -> HashMap<SourceId, Place> {
         let mut inner = self.lock();
         let bytes = inner.bytes;
-        inner.queue.clear();
-        inner.caught.clear();
+        let mut places = HashMap::new();
+        if let Some((source, place)) = inner.taken.take() {
+            places.insert(source, place);
+        }
+        let caught = std::mem::take(&mut inner.caught);
+        let queue = std::mem::take(&mut inner.queue);
+        for queued in caught.iter().chain(&queue) {
+            places.entry(queued.item.source()).or_insert(queued.place);
+        }
         inner.detached.clear();
         inner.bytes = 0;
         inner.popped = inner.pushed;
         inner.generation += 1;
         self.budget.give(bytes);
+        places
     }
 
-    /// Wakes the lane's thread: a fetch brought something.
+    /// Wakes the lane's thread.
     pub(crate) fn nudge(&self) {
-        let inner = self.lock();
-        self.notify(inner);
-    }
-
-    fn notify(&self, inner: MutexGuard<'_, Inner<C>>) {
-        let waiting = inner.waiting;
-        drop(inner);
-        if waiting {
-            self.wake.notify_one();
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<C>> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
-impl<C> Drop for Lane<C> {
+impl Inner {
+    fn take(&mut self, queued: Queued) -> Item {
+        self.taken = Some((queued.item.source(), queued.place));
+        queued.item
+    }
+}
+
+impl Drop for Lane {
     fn drop(&mut self) {
         let inner = self.inner.get_mut().unwrap_or_else(|e| e.into_inner());
         let bytes = inner.bytes;

@@ -33,5 +33,5 @@ mod tests;
 pub use budget::Budget;
 pub use fetch::{Fetch, Fetched};
 pub use filter::Filter;
-pub use lane::{Lane, LaneConfig, LaneStatus, Next, WhenFull};
+pub use lane::{Lane, LaneConfig, LaneStatus, WhenFull};
 pub use router::{Router, RouterConfig};

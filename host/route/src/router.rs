@@ -1,7 +1,7 @@
 //! The router: every source's ring, and who reads it.
 
 use crate::catchup::Detached;
-use crate::lane::LaneConfig;
+use crate::lane::{LaneConfig, Place};
 use crate::ring::Ring;
 use crate::{Budget, Fetch, Lane};
 use penstock_decode::Limits;
@@ -26,35 +26,35 @@ pub struct RouterConfig {
 }
 
 /// Hands each source's stream to the lanes of the plugins that want it.
-pub struct Router<C> {
+pub struct Router {
     config: RouterConfig,
     lanes_budget: Arc<Budget>,
     rings_budget: Arc<Budget>,
     fetch: Arc<dyn Fetch>,
-    table: RwLock<Table<C>>,
+    table: RwLock<Table>,
 }
 
-struct Table<C> {
-    sources: HashMap<SourceId, Arc<SourceRoute<C>>>,
-    lanes: Vec<Arc<Lane<C>>>,
+struct Table {
+    sources: HashMap<SourceId, Arc<SourceRoute>>,
+    lanes: Vec<Arc<Lane>>,
 }
 
 /// One source's ring and its readers.
-pub(crate) struct SourceRoute<C> {
+pub(crate) struct SourceRoute {
     pub state: Arc<SourceState>,
     wanted: AtomicU32,
-    inner: Mutex<Inner<C>>,
+    inner: Mutex<Inner>,
 }
 
-pub(crate) struct Inner<C> {
+pub(crate) struct Inner {
     pub ring: Ring,
-    pub readers: Vec<Reader<C>>,
+    pub readers: Vec<Reader>,
     pub left: bool,
 }
 
 /// One lane's place in one source.
-pub(crate) struct Reader<C> {
-    pub lane: Arc<Lane<C>>,
+pub(crate) struct Reader {
+    pub lane: Arc<Lane>,
     pub attached: bool,
     /// Ring offset of the next entry for this lane.
     pub next: u64,
@@ -67,8 +67,10 @@ pub(crate) struct Reader<C> {
 /// What a lane knows of a source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
-    /// Joined was told.
+    /// Joined was told to the instance that runs.
     pub joined: bool,
+    /// The lane has a place in this source: it is not a newcomer.
+    pub placed: bool,
     pub epoch: Epoch,
     /// None: nothing of this epoch.
     pub sequence: Option<Sequence>,
@@ -76,7 +78,7 @@ pub(crate) struct Told {
 
 // === impl Router ===
 
-impl<C: Send + 'static> Router<C> {
+impl Router {
     /// A router without sources or lanes.
     #[must_use]
     pub fn new(config: RouterConfig, fetch: Arc<dyn Fetch>) -> Self {
@@ -94,7 +96,7 @@ impl<C: Send + 'static> Router<C> {
 
     /// Opens a lane: from now on it gets every source that its filter matches,
     /// from the oldest batch that can be had.
-    pub fn open(&self, config: LaneConfig) -> Arc<Lane<C>> {
+    pub fn open(&self, config: LaneConfig) -> Arc<Lane> {
         let lane = Arc::new(Lane::new(
             config,
             self.lanes_budget.clone(),
@@ -110,7 +112,7 @@ impl<C: Send + 'static> Router<C> {
     }
 
     /// Closes a lane and forgets its cursors. What it has queued can still be taken.
-    pub fn close(&self, lane: &Arc<Lane<C>>) {
+    pub fn close(&self, lane: &Arc<Lane>) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.lanes.retain(|other| !Arc::ptr_eq(other, lane));
         for route in table.sources.values() {
@@ -123,7 +125,7 @@ impl<C: Send + 'static> Router<C> {
     /// Begins anew for a lane whose instance lost its state: everything queued is
     /// forgotten, and each source comes again from the oldest batch to be had.
     /// Called by the lane's own thread.
-    pub fn rewind(&self, lane: &Arc<Lane<C>>) {
+    pub fn rewind(&self, lane: &Arc<Lane>) {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         for route in table.sources.values() {
             route.leave(lane);
@@ -131,6 +133,20 @@ impl<C: Send + 'static> Router<C> {
         lane.forget();
         for route in table.sources.values() {
             route.join(lane);
+        }
+    }
+
+    /// Goes on for a lane whose new instance needs no past: each source joins
+    /// again, and comes from the first item that was not done. Called by the
+    /// lane's own thread.
+    pub fn rejoin(&self, lane: &Arc<Lane>) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        // Detached while the queue is forgotten, so that nothing comes between.
+        let routes: Vec<_> = table.sources.values().collect();
+        let kept: Vec<_> = routes.iter().filter_map(|r| r.suspend(lane)).collect();
+        let places = lane.forget();
+        for route in kept {
+            route.resume(lane, places.get(&route.state.info.id));
         }
     }
 
@@ -146,7 +162,7 @@ impl<C: Send + 'static> Router<C> {
         (self.rings_budget.used(), self.rings_budget.limit())
     }
 
-    fn route(&self, state: &Arc<SourceState>) -> Arc<SourceRoute<C>> {
+    fn route(&self, state: &Arc<SourceState>) -> Arc<SourceRoute> {
         let id = state.info.id;
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(route) = table.sources.get(&id) {
@@ -183,7 +199,7 @@ impl<C: Send + 'static> Router<C> {
     }
 }
 
-impl<C: Send + 'static> Outlet for Router<C> {
+impl Outlet for Router {
     fn wanted(&self, source: SourceId) -> ColumnSet {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table
@@ -209,13 +225,13 @@ impl<C: Send + 'static> Outlet for Router<C> {
 
 // === impl SourceRoute ===
 
-impl<C: Send + 'static> SourceRoute<C> {
-    pub fn lock(&self) -> MutexGuard<'_, Inner<C>> {
+impl SourceRoute {
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A lane begins to read this source, at the beginning.
-    fn join(self: &Arc<Self>, lane: &Arc<Lane<C>>) {
+    fn join(self: &Arc<Self>, lane: &Arc<Lane>) {
         if !lane.config.filter.matches(&self.state.info) {
             return;
         }
@@ -227,6 +243,7 @@ impl<C: Send + 'static> SourceRoute<C> {
             next,
             told: Told {
                 joined: false,
+                placed: false,
                 epoch: Epoch(0),
                 sequence: None,
             },
@@ -237,10 +254,32 @@ impl<C: Send + 'static> SourceRoute<C> {
         lane.detach(Detached::new(self.clone()));
     }
 
-    fn leave(&self, lane: &Arc<Lane<C>>) {
+    fn leave(&self, lane: &Arc<Lane>) {
         let mut inner = self.lock();
         inner.readers.retain(|r| !Arc::ptr_eq(&r.lane, lane));
         self.widen(&inner);
+    }
+
+    /// Stops pushing to a lane. None: the lane does not read this source.
+    fn suspend(self: &Arc<Self>, lane: &Arc<Lane>) -> Option<&Arc<Self>> {
+        let mut inner = self.lock();
+        let reader = (inner.readers.iter_mut()).find(|r| Arc::ptr_eq(&r.lane, lane))?;
+        reader.attached = false;
+        Some(self)
+    }
+
+    /// Lets a suspended lane read on from `place`, or from where it is.
+    fn resume(self: &Arc<Self>, lane: &Arc<Lane>, place: Option<&Place>) {
+        let mut inner = self.lock();
+        let reader = (inner.readers.iter_mut()).find(|r| Arc::ptr_eq(&r.lane, lane));
+        let Some(reader) = reader else { return };
+        if let Some(place) = place {
+            reader.next = place.offset;
+            reader.told = place.before;
+        }
+        reader.told.joined = false;
+        drop(inner);
+        lane.detach(Detached::new(self.clone()));
     }
 
     /// The source is gone: attached lanes are told, detached ones read to the end.
@@ -248,7 +287,8 @@ impl<C: Send + 'static> SourceRoute<C> {
         let mut inner = self.lock();
         inner.left = true;
         for reader in inner.readers.iter().filter(|r| r.attached) {
-            reader.lane.push_change(Change::Left(self.state.info.id));
+            let left = Change::Left(self.state.info.id);
+            reader.lane.push_change(left, reader.place());
         }
         let detached: Vec<_> = (inner.readers.iter())
             .filter(|r| !r.attached)
@@ -261,7 +301,7 @@ impl<C: Send + 'static> SourceRoute<C> {
         }
     }
 
-    fn widen(&self, inner: &Inner<C>) {
+    fn widen(&self, inner: &Inner) {
         let all = (inner.readers.iter()).fold(ColumnSet::default(), |all, r| {
             all.union(r.lane.config.columns)
         });
@@ -297,14 +337,15 @@ impl<C: Send + 'static> SourceRoute<C> {
 
 // === impl Reader ===
 
-impl<C: Send + 'static> Reader<C> {
+impl Reader {
     /// Pushes to an attached lane. True: it detached, since the lane is full.
-    fn push(&mut self, route: &Arc<SourceRoute<C>>, item: &Item, end: u64) -> bool {
+    fn push(&mut self, route: &Arc<SourceRoute>, item: &Item, end: u64) -> bool {
         match item {
             Item::Batch(batch) => {
                 let lane = self.lane.clone();
                 let decoded = batch.columns.filled.contains(lane.config.columns);
-                if decoded && self.flush(route) && lane.push(item, batch.bytes()) {
+                let bytes = batch.bytes();
+                if decoded && self.flush(route) && lane.push(item, bytes, self.place()) {
                     self.next = end;
                     self.told = Told::at(batch.position());
                     return false;
@@ -324,8 +365,8 @@ impl<C: Send + 'static> Reader<C> {
             }
             Item::Change(change) => {
                 self.force_flush(route);
+                self.lane.push_change(change.clone(), self.place());
                 self.note(change);
-                self.lane.push_change(change.clone());
                 self.next = end;
                 false
             }
@@ -334,7 +375,7 @@ impl<C: Send + 'static> Reader<C> {
 
     /// Tells of batches dropped before, ahead of whatever comes next. False
     /// while there is no room: a drop run goes on.
-    fn flush(&mut self, route: &SourceRoute<C>) -> bool {
+    fn flush(&mut self, route: &SourceRoute) -> bool {
         if self.dropped.is_some() && self.lane.queued() > self.lane.config.bytes / 2 {
             return false;
         }
@@ -342,15 +383,24 @@ impl<C: Send + 'static> Reader<C> {
         true
     }
 
-    fn force_flush(&mut self, route: &SourceRoute<C>) {
+    fn force_flush(&mut self, route: &SourceRoute) {
         if let Some((epoch, first, last)) = self.dropped.take() {
-            self.lane.push_change(Change::Gap {
+            let gap = Change::Gap {
                 source: route.state.info.id,
                 epoch,
                 first,
                 last,
                 reason: GapReason::LaneFull,
-            });
+            };
+            self.lane.push_change(gap, self.place());
+        }
+    }
+
+    /// Where the lane would go back to, for what comes next.
+    pub fn place(&self) -> Place {
+        Place {
+            offset: self.next,
+            before: self.told,
         }
     }
 
@@ -384,6 +434,7 @@ impl Told {
     pub fn at(position: Position) -> Self {
         Self {
             joined: true,
+            placed: true,
             epoch: position.epoch,
             sequence: Some(position.sequence),
         }

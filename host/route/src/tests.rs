@@ -1,4 +1,4 @@
-use crate::{Fetch, Fetched, Filter, Lane, LaneConfig, Next, Router, RouterConfig, WhenFull};
+use crate::{Fetch, Fetched, Filter, Lane, LaneConfig, Router, RouterConfig, WhenFull};
 use bytes::Bytes;
 use penstock_event::{
     Batch, Change, ColumnSet, Columns, Epoch, GapReason, Item, Mode, Outlet, ResetReason, SourceId,
@@ -6,7 +6,6 @@ use penstock_event::{
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// An engine that still holds batches from `oldest` on.
 struct Engine {
@@ -32,7 +31,7 @@ impl Fetch for Engine {
     }
 }
 
-type TestRouter = Router<&'static str>;
+type TestRouter = Router;
 
 fn router(oldest: Option<u64>, ring: usize) -> TestRouter {
     let config = RouterConfig {
@@ -44,13 +43,12 @@ fn router(oldest: Option<u64>, ring: usize) -> TestRouter {
     Router::new(config, Arc::new(Engine { oldest }))
 }
 
-fn lane(router: &TestRouter, bytes: usize, when_full: WhenFull) -> Arc<Lane<&'static str>> {
+fn lane(router: &TestRouter, bytes: usize, when_full: WhenFull) -> Arc<Lane> {
     router.open(LaneConfig {
         name: "p".into(),
         filter: Filter::default(),
         columns: ColumnSet::TOKEN_HASHES,
         bytes,
-        calls: 2,
         when_full,
     })
 }
@@ -127,9 +125,10 @@ fn reset(router: &TestRouter, state: &Arc<SourceState>, epoch: u32) {
 }
 
 /// What a lane's thread would see, in words: `0/5` a batch, `gap 0/1-3 lane_full`.
-fn drain(lane: &Lane<&'static str>) -> Vec<String> {
+fn drain(lane: &Lane) -> Vec<String> {
     let mut seen = Vec::new();
-    while let Next::Item(item) = lane.next(Duration::ZERO, false) {
+    while let Some(item) = lane.next() {
+        lane.done();
         seen.push(match item {
             Item::Batch(batch) => {
                 assert_eq!(batch.columns.hashes, [batch.sequence]);
@@ -311,7 +310,8 @@ fn a_source_that_leaves_is_told_after_its_last_batch() {
     router.deliver(&state, Item::Change(Change::Left(SourceId(1))));
     assert_eq!(drain(&lane), ["joined", "0/0", "left"]);
     router.close(&lane);
-    assert!(matches!(lane.next(Duration::ZERO, true), Next::Closed));
+    deliver(&router, &state, 0, 1);
+    assert!(drain(&lane).is_empty());
 }
 
 #[test]
@@ -336,17 +336,33 @@ fn gaps_of_the_stream_pass_in_their_place() {
 }
 
 #[test]
-fn calls_are_bounded_and_go_where_they_are_let() {
-    let (router, state) = (router(None, 1 << 20), source());
+fn an_instance_without_a_past_goes_on_where_the_last_one_died() {
+    let (router, state) = (router(Some(0), 1 << 20), source());
     let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
     deliver(&router, &state, 0, 0);
-    assert!(lane.call("a").is_ok());
-    assert!(lane.call("b").is_ok());
-    assert_eq!(lane.call("c"), Err("c"));
-    assert!(matches!(lane.next(Duration::ZERO, true), Next::Call("a")));
-    assert!(matches!(lane.next(Duration::ZERO, false), Next::Item(_)));
-    lane.command("now");
-    assert!(matches!(lane.next(Duration::ZERO, true), Next::Call("now")));
+    drain(&lane);
+    (1..=9).for_each(|s| deliver(&router, &state, 0, s));
+    lane.next();
+    lane.done();
+    // Taken, not done: the batch that killed the instance comes again.
+    lane.next();
+    router.rejoin(&lane);
+    (10..=12).for_each(|s| deliver(&router, &state, 0, s));
+    assert_eq!(
+        drain(&lane),
+        expect(&[&words(&["joined"]), &batches(0, 2..=12)])
+    );
+}
+
+#[test]
+fn an_idle_lane_rejoins_without_hearing_anything_twice() {
+    let (router, state) = (router(Some(0), 1 << 20), source());
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    (0..=5).for_each(|s| deliver(&router, &state, 0, s));
+    drain(&lane);
+    router.rejoin(&lane);
+    deliver(&router, &state, 0, 6);
+    assert_eq!(drain(&lane), ["joined", "0/6"]);
 }
 
 #[test]
