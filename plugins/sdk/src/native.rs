@@ -43,7 +43,7 @@ pub(crate) mod metrics {
 
     pub(crate) fn add(name: &str, value: u64) {
         KEPT.with_borrow_mut(|k| match k.counters.get_mut(name) {
-            Some(counter) => *counter += value,
+            Some(counter) => *counter = counter.saturating_add(value),
             None => drop(k.counters.insert(name.to_owned(), value)),
         });
     }
