@@ -1,109 +1,21 @@
-//! The order of one source's stream: a pure state machine. It knows no socket,
-//! no thread and no clock; time and frames come in, deliveries and requests go out.
-//! (The states and their transitions are drawn in `machine.rs`.)
+//! The order of one source's stream: a pure state machine. It knows no socket, no
+//! thread and no clock; time and frames come in, deliveries and requests go out.
+//!
+//! [`Machine`] has the states and what leads from one to the other.
+//!
+//! Guarantees: within an epoch, sequences are delivered in rising order, each once;
+//! what is left out is covered by gaps told before any later delivery; an epoch
+//! begins with a reset; every wait has a deadline; what waits is bounded. It does
+//! not decode, and it does not open the replays it asks for.
 
-use penstock_event::{Epoch, GapReason, Position, ResetReason, Sequence};
+mod buffer;
+mod connection;
+mod live;
+mod machine;
+mod replay;
+mod suspects;
+mod transition;
+mod types;
 
-/// Time since an arbitrary start, in microseconds.
-pub type Micros = u64;
-
-/// What the machine needs to know of a frame's payload.
-pub trait Frame {
-    /// Digest of the payload (`penstock_event::digest`).
-    fn digest(&self) -> u64;
-    /// Bytes it holds while it waits.
-    fn bytes(&self) -> usize;
-}
-
-/// How patient the machine is.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The source has a replay endpoint.
-    pub replay: bool,
-    /// Several publishers may share this stream (a bound socket): sequences that go
-    /// back and interleave are two publishers, not restarts.
-    pub shared: bool,
-    /// Sequence of a publisher's first batch.
-    pub first: Sequence,
-    /// Live frames that may wait for a replay.
-    pub buffer_frames: usize,
-    /// Their bytes.
-    pub buffer_bytes: usize,
-    /// Longest wait for the next frame of a replay, once it has started.
-    pub replay_wait: Micros,
-    /// Replays of one range that may end without progress before it is given up.
-    pub replay_attempts: u32,
-    /// Silence after which the end of the stream is checked.
-    pub tail_after: Micros,
-}
-
-/// A replay asked for. Never used twice by one machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReplayId(pub u64);
-
-/// What happens to a source.
-#[derive(Debug)]
-pub enum Input<P> {
-    /// The connection is up (again). Fed *before* frames drained in the same turn.
-    Connected,
-    /// The connection was lost.
-    Disconnected,
-    /// A live frame.
-    Live { sequence: Sequence, frame: P },
-    /// A replay left the queue and its request was sent: its wait begins now.
-    ReplayStarted { replay: ReplayId },
-    /// A frame of a replay.
-    Replayed { replay: ReplayId, sequence: Sequence, frame: P },
-    /// The end marker of a replay.
-    ReplayEnd { replay: ReplayId },
-    /// The replay's socket failed.
-    ReplayFailed { replay: ReplayId },
-    /// Discovery says the engine is a new one.
-    Announced,
-    /// Time passed.
-    Tick,
-}
-
-/// What the machine wants done, in order.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Output<P> {
-    /// The next batch.
-    Deliver { epoch: Epoch, sequence: Sequence, frame: P, replayed: bool },
-    /// These will never come.
-    Gap { epoch: Epoch, first: Sequence, last: Sequence, reason: GapReason },
-    /// The engine restarted.
-    Reset { epoch: Epoch, reason: ResetReason },
-    /// Ask the engine for everything from `from` on. At most one replay is asked
-    /// for at a time; a new one replaces the one before.
-    StartReplay { replay: ReplayId, from: Sequence },
-    /// Close the replay: its frames are not wanted any more.
-    StopReplay { replay: ReplayId },
-    /// For counters alone.
-    Note(Note),
-}
-
-/// What counters should know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Note {
-    /// A frame was seen before.
-    Duplicate,
-    /// Sequence numbers are missing; a replay may fill them.
-    GapOpened,
-    /// A gap was closed with nothing missing.
-    GapFilled,
-    /// A frame of a second publisher on one topic was left out.
-    TwoPublishers,
-}
-
-/// What `penstock ctl sources` shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Name of the state.
-    pub state: &'static str,
-    /// The last batch delivered.
-    pub position: Option<Position>,
-    /// Nothing is known to be missing since the last reset.
-    pub complete: bool,
-    /// Frames waiting.
-    pub buffered: usize,
-}
+pub use machine::Machine;
+pub use types::{Config, Frame, Input, Micros, Note, Output, ReplayId, Status};
