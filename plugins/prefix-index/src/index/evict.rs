@@ -57,8 +57,10 @@ impl Index {
             };
             let node = self.nodes.get(at);
             let dead = self.workers.get(node.worker).life == Life::Dead;
-            if !dead && chance < CHANCES && self.looked_up_since(node.chain, node.stamp) {
-                self.nodes.get_mut(at).stamp = self.clock;
+            let used = node.used || self.looked_up_since(node.chain, node.stamp);
+            if !dead && used && chance < CHANCES {
+                let node = self.nodes.get_mut(at);
+                (node.stamp, node.used) = (self.clock, false);
                 self.recency.touch(&mut self.nodes, at);
                 continue;
             }
@@ -79,7 +81,7 @@ impl Index {
         self.recency.remove(&mut self.nodes, at);
         let node = self.nodes.get(at);
         let (key, worker, chain, pos) = (node.key(), node.worker, node.chain, node.pos);
-        self.node_table.remove(key);
+        self.node_table.remove(key, at);
         if chain != NONE {
             self.unlink(chain, pos);
         }
@@ -97,7 +99,7 @@ impl Index {
         self.spilled -= spilled as u64;
         if entry.holders.as_slice().is_empty() {
             let hash = entry.hash;
-            self.chain_table.remove(hash);
+            self.chain_table.remove(hash, chain);
             self.chains.give(chain);
         } else if let Some(moved) = moved {
             self.nodes.get_mut(moved.node).pos = pos;

@@ -115,14 +115,15 @@ impl Index {
     /// counts in both; one without a medium counts as device memory.
     pub fn find(&mut self, model: &str, prefix: Prefix<'_>) -> Vec<Row> {
         self.clock = self.clock.wrapping_add(1);
-        let root = hash::name_hash(model);
+        let own_root = hash::name_hash(model);
+        let root = own_root ^ self.seed;
         let mut rows = Vec::new();
         match prefix {
             Prefix::Tokens(tokens, seed) => {
                 let mut bytes = std::mem::take(&mut self.scratch.bytes);
                 bytes.clear();
                 bytes.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
-                let sizes = self.workers.sizes(root).to_vec();
+                let sizes = self.workers.sizes(own_root).to_vec();
                 for size in &sizes {
                     self.walk_tokens(root, *size, &sizes, &bytes, seed, &mut rows);
                 }
@@ -145,7 +146,7 @@ impl Index {
                 }
                 self.end_walk(&mut rows);
             }
-            Prefix::EngineHashes(hashes) => self.by_engine_hashes(root, hashes, &mut rows),
+            Prefix::EngineHashes(hashes) => self.by_engine_hashes(own_root, hashes, &mut rows),
         }
         rows
     }
@@ -197,7 +198,7 @@ impl Index {
     /// Takes the block that ends `chain`, the one after `depth` others. Returns
     /// its slot, or none when no worker has come here without a hole.
     fn step(&mut self, chain: u64, depth: u32) -> u32 {
-        let Some(at) = self.chain_table.get(chain) else {
+        let Some(at) = self.any_chain(chain) else {
             return NONE;
         };
         let scratch = &mut self.scratch;
@@ -233,7 +234,7 @@ impl Index {
 
     /// Takes a block of another size after `depth` others.
     fn tail(&mut self, chain: u64, depth: u32) {
-        let Some(at) = self.chain_table.get(chain) else {
+        let Some(at) = self.any_chain(chain) else {
             return;
         };
         let scratch = &mut self.scratch;
@@ -289,8 +290,7 @@ impl Index {
             }
         }
         for at in &used {
-            self.nodes.get_mut(*at).stamp = self.clock;
-            self.recency.touch(&mut self.nodes, *at);
+            self.nodes.get_mut(*at).used = true;
         }
         self.scratch.seen = used;
     }

@@ -48,6 +48,7 @@ use penstock_sdk::{Medium, hash};
 use slab::{NONE, Slab};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use table::Table;
 use worker::{Key, Size, Workers};
 
@@ -55,13 +56,16 @@ pub use find::Prefix;
 
 /// Price of a node in bytes: its slot, and its share of a table that has just
 /// grown.
-pub const NODE_BYTES: u64 = 96;
+pub const NODE_BYTES: u64 = 80;
 
 /// Price of a chain in bytes, its first holder included.
-pub const CHAIN_BYTES: u64 = 96;
+pub const CHAIN_BYTES: u64 = 80;
 
 /// Price of a worker in bytes.
 pub const WORKER_BYTES: u64 = 256;
+
+/// Blocks looked up ahead together.
+const AHEAD: usize = 16;
 
 /// Who holds which prefix.
 #[derive(Debug)]
@@ -146,6 +150,20 @@ pub struct Sizes {
     pub bytes: u64,
 }
 
+// === impl Stored ===
+
+impl Stored<'_> {
+    /// The chain of block `i` under `parent`; none when its tokens are unknown.
+    #[inline]
+    fn chain(&self, parent: u64, i: usize) -> Option<u64> {
+        let token_hash = *self.token_hashes?.get(i)?;
+        match self.extra_digests.get(i) {
+            None | Some(0) => Some(mix::chain(parent, token_hash)),
+            Some(digest) => Some(mix::chain_with_extra(parent, token_hash, *digest)),
+        }
+    }
+}
+
 // === impl Place ===
 
 impl Place {
@@ -169,7 +187,7 @@ impl Index {
     pub fn new(max_bytes: u64) -> Self {
         Self {
             max_bytes,
-            // Not for secrecy: an engine must not choose where its hashes fall.
+            // An engine or a prompt must not choose where its hashes fall.
             seed: RandomState::new().hash_one(0u8),
             clock: 0,
             spilled: 0,
@@ -239,38 +257,70 @@ impl Index {
         let salt = mix::node_salt(self.seed, worker, stored.group);
         // The chain before the next block, and the slot where it was seen.
         let mut before = match stored.parent {
-            None => Some((place.key.root, NONE)),
+            None => Some((place.key.root ^ self.seed, NONE)),
             Some(parent) => self.chain_of(worker, mix::node_key(salt, parent)),
         };
-        for (i, hash) in stored.hashes.iter().enumerate() {
-            let token_hash = stored.token_hashes.and_then(|h| h.get(i)).copied();
-            let digest = stored.extra_digests.get(i).copied().unwrap_or(0);
-            let chain = match (before, token_hash) {
-                (Some((parent, _)), Some(t)) if digest == 0 => Some(mix::chain(parent, t)),
-                (Some((parent, _)), Some(t)) => Some(mix::chain_with_extra(parent, t, digest)),
-                _ => None,
-            };
-            let key = mix::node_key(salt, *hash);
-            let Some(node) = self.store(worker, key, stored.medium.slot(), stored.block_size)
-            else {
-                self.counts.refused += 1;
-                before = None;
-                continue;
-            };
-            let known = self.nodes.get(node).chain;
-            before = match (known, chain) {
-                (NONE, Some(chain)) => self.link(node, chain, before, stored.block_size),
-                (NONE, None) => {
-                    self.counts.unchained += 1;
-                    None
-                }
-                (known, _) => Some((self.chains.get(known).hash, known)),
-            };
-            self.trim();
+        for first in (0..stored.hashes.len()).step_by(AHEAD) {
+            let last = (first + AHEAD).min(stored.hashes.len());
+            let mut keys = [0; AHEAD];
+            self.read_ahead(salt, before, stored, first..last, &mut keys);
+            for (i, key) in (first..last).zip(keys) {
+                before = self.store_block(worker, key, before, stored, i);
+                self.trim();
+            }
         }
         if self.workers.get(worker).nodes == 0 {
             self.idle.push(worker);
         }
+    }
+
+    /// One block of a stored event; returns the chain that it ends.
+    #[inline]
+    fn store_block(
+        &mut self,
+        worker: u32,
+        key: u64,
+        before: Option<(u64, u32)>,
+        stored: &Stored<'_>,
+        i: usize,
+    ) -> Option<(u64, u32)> {
+        let chain = before.and_then(|(parent, _)| stored.chain(parent, i));
+        let Some(node) = self.store(worker, key, stored.medium.slot(), stored.block_size) else {
+            self.counts.refused += 1;
+            return None;
+        };
+        match (self.nodes.get(node).chain, chain) {
+            (NONE, Some(chain)) => self.link(node, chain, before, stored.block_size),
+            (NONE, None) => {
+                self.counts.unchained += 1;
+                None
+            }
+            (known, _) => Some((self.chains.get(known).hash, known)),
+        }
+    }
+
+    /// Fills in the keys of some blocks, and looks at where they and their
+    /// chains will be looked up: the cache misses of all of them overlap.
+    #[inline]
+    fn read_ahead(
+        &self,
+        salt: u64,
+        before: Option<(u64, u32)>,
+        stored: &Stored<'_>,
+        blocks: Range<usize>,
+        keys: &mut [u64; AHEAD],
+    ) {
+        let mut chain = before.map(|(hash, _)| hash);
+        let mut seen = 0;
+        for (i, key) in blocks.zip(keys) {
+            *key = mix::node_key(salt, stored.hashes.get(i).copied().unwrap_or(0));
+            seen ^= self.node_table.peek(*key);
+            chain = chain.and_then(|parent| stored.chain(parent, i));
+            if let Some(chain) = chain {
+                seen ^= self.chain_table.peek(chain);
+            }
+        }
+        std::hint::black_box(seen);
     }
 
     /// Blocks left the cache. An event that names no model means the source's;
@@ -279,18 +329,45 @@ impl Index {
     pub fn apply_removed(&mut self, place: Place, medium: Medium, group: u32, hashes: &[u64]) {
         let own = self.workers.find(&place.key);
         let mut others = None;
-        for hash in hashes {
-            if own.is_some_and(|w| self.remove(w, group, *hash, medium)) {
-                continue;
+        for hashes in hashes.chunks(AHEAD) {
+            if let Some(own) = own {
+                self.read_ahead_of_removal(own, group, hashes);
             }
-            let hit = self.several_models && !place.named && {
-                let others: &Vec<u32> =
-                    others.get_or_insert_with(|| self.workers.others(place.key).collect());
-                let mut others = others.iter();
-                others.any(|w| self.remove(*w, group, *hash, medium))
-            };
-            self.counts.unknown_removes += u64::from(!hit);
+            for hash in hashes {
+                if own.is_some_and(|w| self.remove(w, group, *hash, medium)) {
+                    continue;
+                }
+                let hit = self.several_models && !place.named && {
+                    let others: &Vec<u32> =
+                        others.get_or_insert_with(|| self.workers.others(place.key).collect());
+                    let mut others = others.iter();
+                    others.any(|w| self.remove(*w, group, *hash, medium))
+                };
+                self.counts.unknown_removes += u64::from(!hit);
+            }
         }
+    }
+
+    /// Looks at all that the removal of some blocks will look at.
+    #[inline]
+    fn read_ahead_of_removal(&self, worker: u32, group: u32, hashes: &[u64]) {
+        let salt = mix::node_salt(self.seed, worker, group);
+        let mut keys = [0; AHEAD];
+        let mut seen = 0;
+        for (key, hash) in keys.iter_mut().zip(hashes) {
+            *key = mix::node_key(salt, *hash);
+            seen ^= self.node_table.peek(*key);
+        }
+        let mut chains = [NONE; AHEAD];
+        for (chain, key) in chains.iter_mut().zip(&keys[..hashes.len().min(AHEAD)]) {
+            if let Some(at) = self.node(worker, *key) {
+                *chain = self.nodes.get(at).chain;
+            }
+        }
+        for chain in chains.into_iter().filter(|c| *c != NONE) {
+            seen ^= self.chain_table.peek(self.chains.get(chain).hash);
+        }
+        std::hint::black_box(seen);
     }
 
     /// The whole cache of a source and rank was emptied, whatever the model.
@@ -349,8 +426,20 @@ impl Index {
     /// together, and the second is then as good as absent.
     #[inline]
     fn node(&self, worker: u32, key: u64) -> Option<u32> {
-        let at = self.node_table.get(key)?;
+        let at = self.any_node(key)?;
         (self.nodes.get(at).worker == worker).then_some(at)
+    }
+
+    #[inline]
+    fn any_node(&self, key: u64) -> Option<u32> {
+        self.node_table
+            .find(key, |at| self.nodes.get(at).key() == key)
+    }
+
+    #[inline]
+    fn any_chain(&self, hash: u64) -> Option<u32> {
+        self.chain_table
+            .find(hash, |at| self.chains.get(at).hash == hash)
     }
 
     #[inline]
@@ -365,20 +454,21 @@ impl Index {
     /// Adds a reference to a block, which it makes if need be.
     #[inline]
     fn store(&mut self, worker: u32, key: u64, slot: usize, block_size: u32) -> Option<u32> {
-        let nodes = &mut self.nodes;
-        let (at, new) = self.node_table.get_or_insert(key, || nodes.take())?;
         let clock = self.clock;
+        let (at, new) = match self.any_node(key) {
+            Some(at) if self.nodes.get(at).worker != worker => return None,
+            Some(at) => (at, false),
+            None => (self.nodes.take()?, true),
+        };
         if new {
             *self.nodes.get_mut(at) = Node::new(key, worker, clock);
+            self.node_table.insert(key, at);
             self.recency.push(&mut self.nodes, at);
             self.workers.get_mut(worker).nodes += 1;
-        } else if self.nodes.get(at).worker != worker {
-            return None;
-        } else {
-            self.recency.touch(&mut self.nodes, at);
         }
         let node = self.nodes.get_mut(at);
-        node.stamp = clock;
+        // Moved to the front when its turn to go has come, not now.
+        node.used = !new;
         if node.block_size == 0 {
             node.block_size = block_size;
         }
@@ -399,20 +489,24 @@ impl Index {
         before: Option<(u64, u32)>,
         block_size: u32,
     ) -> Option<(u64, u32)> {
-        let chains = &mut self.chains;
-        let Some((at, new)) = self.chain_table.get_or_insert(hash, || chains.take()) else {
-            return Some((hash, NONE));
+        let at = match self.any_chain(hash) {
+            Some(at) => at,
+            None => {
+                let Some(at) = self.chains.take() else {
+                    return Some((hash, NONE));
+                };
+                *self.chains.get_mut(at) = Chain {
+                    hash,
+                    block_size,
+                    touched: self.clock,
+                    odd_child: false,
+                    holders: Holders::default(),
+                };
+                self.chain_table.insert(hash, at);
+                at
+            }
         };
         let chain = self.chains.get_mut(at);
-        if new {
-            *chain = Chain {
-                hash,
-                block_size,
-                touched: self.clock,
-                odd_child: false,
-                holders: Holders::default(),
-            };
-        }
         let holder = self.nodes.get(node);
         let holder = Holder::new(holder.worker, holder.media(), node);
         let spilled = chain.holders.spilled();

@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub(super) block_size: u32,
     /// References by medium, up to 65,535 each.
     pub(super) counts: [u16; MEDIA],
+    /// Stored again, or asked for by engine hash, since it came to the front.
+    pub(super) used: bool,
 }
 
 /// Ends of the list of nodes by use.
@@ -50,6 +52,7 @@ impl Default for Node {
             stamp: 0,
             block_size: 0,
             counts: [0; MEDIA],
+            used: false,
         }
     }
 }

@@ -1,89 +1,188 @@
-//! A hash table from mixed 64-bit keys to slab indices, in shards, so that no
-//! single call pays for growing all of it.
-
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+//! A hash table from mixed 64-bit keys to slab indices.
+//!
+//! A slot is eight bytes, half of the key and the index, so that a probe takes
+//! one cache line; the slab behind it holds the whole key and settles doubts.
+//! It comes in shards, so that no single call pays for growing all of it.
+//! Linear probing, at most three quarters full, deletion by shifting back.
 
 const SHARD_BITS: u32 = 8;
+const EMPTY: u64 = u64::MAX;
+const SMALLEST: usize = 8;
 
-/// The table. Keys must be mixed already.
+/// The table. Keys must be mixed already, and indices below `u32::MAX`.
 #[derive(Debug)]
 pub(super) struct Table {
-    shards: Vec<HashTable<Slot>>,
+    shards: Vec<Shard>,
 }
 
-/// Twelve bytes instead of sixteen: the key in halves.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    low: u32,
-    high: u32,
-    at: u32,
-}
-
-impl Slot {
-    #[inline]
-    fn new(key: u64, at: u32) -> Self {
-        Self {
-            low: key as u32,
-            high: (key >> 32) as u32,
-            at,
-        }
-    }
-
-    #[inline]
-    fn key(&self) -> u64 {
-        u64::from(self.high) << 32 | u64::from(self.low)
-    }
+#[derive(Clone, Debug, Default)]
+struct Shard {
+    /// A power of two of slots, or none yet: key in the high half, index in the low.
+    slots: Vec<u64>,
+    len: usize,
 }
 
 #[inline]
-fn shard(key: u64) -> usize {
+fn shard_of(key: u64) -> usize {
     (key >> (64 - SHARD_BITS)) as usize
+}
+
+#[inline]
+fn slot(key: u64, at: u32) -> u64 {
+    key << 32 | u64::from(at)
+}
+
+impl Shard {
+    /// Where the probe for a slot begins.
+    #[inline]
+    fn home(&self, slot: u64) -> usize {
+        (slot >> 32) as usize & self.mask()
+    }
+
+    #[inline]
+    fn mask(&self) -> usize {
+        self.slots.len().wrapping_sub(1)
+    }
+
+    fn put(&mut self, new: u64) {
+        let mask = self.mask();
+        let mut i = self.home(new);
+        while self.slots[i] != EMPTY {
+            i = (i + 1) & mask;
+        }
+        self.slots[i] = new;
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let bigger = vec![EMPTY; (self.slots.len() * 2).max(SMALLEST)];
+        for old in std::mem::replace(&mut self.slots, bigger) {
+            if old != EMPTY {
+                self.put(old);
+            }
+        }
+    }
 }
 
 impl Table {
     pub(super) fn new() -> Self {
         Self {
-            shards: (0..1 << SHARD_BITS).map(|_| HashTable::new()).collect(),
+            shards: vec![Shard::default(); 1 << SHARD_BITS],
         }
     }
 
+    /// The slot where a probe for `key` begins. Read ahead for several keys, so
+    /// that their cache misses overlap; the value means nothing.
     #[inline]
-    pub(super) fn get(&self, key: u64) -> Option<u32> {
-        let found = self.shards[shard(key)].find(key, |s| s.key() == key);
-        found.map(|s| s.at)
+    pub(super) fn peek(&self, key: u64) -> u64 {
+        let shard = &self.shards[shard_of(key)];
+        let home = shard.home(slot(key, 0));
+        shard.slots.get(home).copied().unwrap_or(0)
     }
 
-    /// The index under `key`, or the one that `make` gives, and whether it did.
-    /// None when `make` gives none.
+    /// The index under `key`. `is` says whether an index is the key's.
     #[inline]
-    pub(super) fn get_or_insert(
-        &mut self,
-        key: u64,
-        make: impl FnOnce() -> Option<u32>,
-    ) -> Option<(u32, bool)> {
-        let shard = &mut self.shards[shard(key)];
-        match shard.entry(key, |s| s.key() == key, Slot::key) {
-            Entry::Occupied(slot) => Some((slot.get().at, false)),
-            Entry::Vacant(slot) => {
-                let at = make()?;
-                slot.insert(Slot::new(key, at));
-                Some((at, true))
+    pub(super) fn find(&self, key: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
+        let shard = &self.shards[shard_of(key)];
+        let wanted = slot(key, 0) >> 32;
+        let mut i = shard.home(slot(key, 0));
+        loop {
+            let found = *shard.slots.get(i)?;
+            if found == EMPTY {
+                return None;
+            }
+            if found >> 32 == wanted && is(found as u32) {
+                return Some(found as u32);
+            }
+            i = (i + 1) & shard.mask();
+        }
+    }
+
+    /// Puts a key in that is not there yet.
+    #[inline]
+    pub(super) fn insert(&mut self, key: u64, at: u32) {
+        let shard = &mut self.shards[shard_of(key)];
+        if (shard.len + 1) * 4 > shard.slots.len() * 3 {
+            shard.grow();
+        }
+        shard.len += 1;
+        shard.put(slot(key, at));
+    }
+
+    /// Takes a key out that stands for `at`.
+    #[inline]
+    pub(super) fn remove(&mut self, key: u64, at: u32) {
+        let shard = &mut self.shards[shard_of(key)];
+        let wanted = slot(key, at);
+        let mask = shard.mask();
+        let mut hole = shard.home(wanted);
+        loop {
+            match shard.slots.get(hole) {
+                None | Some(&EMPTY) => return,
+                Some(found) if *found == wanted => break,
+                Some(_) => hole = (hole + 1) & mask,
             }
         }
-    }
-
-    #[inline]
-    pub(super) fn remove(&mut self, key: u64) {
-        let shard = &mut self.shards[shard(key)];
-        if let Ok(slot) = shard.find_entry(key, |s| s.key() == key) {
-            slot.remove();
+        // Whatever could stand in the hole moves there, so that probes end at
+        // empty slots alone.
+        let mut next = (hole + 1) & mask;
+        while shard.slots[next] != EMPTY {
+            let from_home = next.wrapping_sub(shard.home(shard.slots[next])) & mask;
+            if from_home >= (next.wrapping_sub(hole) & mask) {
+                shard.slots[hole] = shard.slots[next];
+                hole = next;
+            }
+            next = (next + 1) & mask;
         }
+        shard.slots[hole] = EMPTY;
+        shard.len -= 1;
     }
 
     /// Bytes allocated.
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
-        self.shards.iter().map(HashTable::allocation_size).sum()
+        self.shards.iter().map(|s| s.slots.capacity() * 8).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::mix::mix64;
+    use std::collections::HashMap;
+
+    #[test]
+    fn it_is_a_map() {
+        let (mut table, mut map) = (Table::new(), HashMap::new());
+        let mut keys = Vec::new();
+        let mut state = 7;
+        for at in 0..200_000u32 {
+            state = mix64(state + 1);
+            // Few distinct keys that share a shard and a home, now and then.
+            let key = match at % 3 {
+                0 => state & 0xff,
+                1 => state & 0xff00_0000_0000_0003,
+                _ => mix64(state % 5_000),
+            };
+            let known = map.get(&key).copied();
+            let is = |i: u32| keys.get(i as usize) == Some(&key);
+            assert_eq!(table.find(key, is), known);
+            match known {
+                Some(known) => {
+                    table.remove(key, known);
+                    map.remove(&key);
+                }
+                None => {
+                    keys.push(key);
+                    let at = keys.len() as u32 - 1;
+                    table.insert(key, at);
+                    map.insert(key, at);
+                }
+            }
+        }
+        assert_eq!(table.shards.iter().map(|s| s.len).sum::<usize>(), map.len());
+        for (key, at) in &map {
+            assert_eq!(table.find(*key, |i| keys[i as usize] == *key), Some(*at));
+        }
     }
 }
