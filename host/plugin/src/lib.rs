@@ -1,1 +1,57 @@
-//! The plugin host: load, check, limit, call and swap WebAssembly components.
+//! The plugin host: load, check, limit, call and rebuild WebAssembly components.
+//! The only crate that knows wasmtime.
+//!
+//! ```text
+//! bytes -- Host::compile --> Compiled      checked without being run
+//!           Compiled + Setup --> Instance  a Store of its own; describe, init
+//!             Instance --> Candidate --> Runner   a thread, fed by a `Feed`
+//!                                          |  items, lookups, requests, ticks
+//!                                          v
+//!                                        Status, Answer
+//! ```
+//!
+//! What a plugin may use is in [`Grants`], how much of it in [`Limits`]. It
+//! cannot block, crash or starve the host: each call has a deadline, and a call
+//! that traps or misses it costs the plugin its Store, nothing else.
+//!
+//! Not here: which source goes to which plugin (`penstock-route`), where
+//! published messages go (`penstock-sink`), who asks (`penstock-query`).
+
+mod answers;
+mod backoff;
+mod bindings;
+mod cell;
+mod check;
+mod convert;
+mod ctx;
+mod engine;
+mod error;
+mod feed;
+mod grants;
+mod host;
+mod instance;
+mod latency;
+mod limits;
+mod mailbox;
+mod meter;
+mod peek;
+mod reply;
+mod runner;
+mod setup;
+mod status;
+mod wasi;
+mod worker;
+
+pub use backoff::Restarts;
+pub use check::{Features, Summary};
+pub use engine::{Compiled, Host};
+pub use error::{CallError, LoadError};
+pub use feed::{Feed, Waiting};
+pub use grants::{Grant, Grants};
+pub use instance::{Description, Instance, Piece, Refusal};
+pub use limits::Limits;
+pub use peek::{exports, sha256};
+pub use reply::Reply;
+pub use runner::{Candidate, Runner, RunnerConfig};
+pub use setup::Setup;
+pub use status::{LastError, RecentRefusal, State, Status};

@@ -1,0 +1,160 @@
+//! How far each source has been applied in one instance, and the answers made
+//! of that: rows from the plugin, positions from here.
+//!
+//! ```text
+//!            Joined                gap                    reset, or a clear
+//! (unknown) --------> complete ---------> not complete ---------------------> complete
+//!                         | the instance dies: lost, until it joins again
+//! ```
+
+use penstock_event::{
+    Answer, Batch, Change, Kind, Link, LookupError, Position, Query, Row, SourceId, SourcePosition,
+    SourceState,
+};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+#[derive(Default)]
+pub(crate) struct Applied {
+    sources: HashMap<SourceId, Progress>,
+    /// Sources of an instance that died, until the next one has them.
+    lost: HashMap<SourceId, Arc<SourceState>>,
+}
+
+struct Progress {
+    state: Arc<SourceState>,
+    instance: Arc<str>,
+    position: Option<Position>,
+    complete: bool,
+}
+
+// === impl Applied ===
+
+impl Applied {
+    /// A batch was applied.
+    pub(crate) fn batch(&mut self, batch: &Batch) {
+        let Some(progress) = self.sources.get_mut(&batch.source) else {
+            return;
+        };
+        progress.position = Some(batch.position());
+        // After a clear, what came before does not matter.
+        if !progress.complete {
+            let clear = |i| batch.columns.event(i).kind == Kind::Cleared;
+            progress.complete = (0..batch.columns.len()).any(clear);
+        }
+    }
+
+    /// A change was told.
+    pub(crate) fn change(&mut self, change: &Change) {
+        let id = change.source();
+        match change {
+            Change::Joined(state) => {
+                self.lost.remove(&id);
+                let progress = Progress {
+                    state: state.clone(),
+                    instance: state.info.spec.instance.as_str().into(),
+                    position: None,
+                    complete: true,
+                };
+                self.sources.insert(id, progress);
+            }
+            Change::Left(_) => {
+                self.lost.remove(&id);
+                self.sources.remove(&id);
+            }
+            Change::Reset { .. } => {
+                if let Some(progress) = self.sources.get_mut(&id) {
+                    progress.position = None;
+                    progress.complete = true;
+                }
+            }
+            Change::Gap { .. } => {
+                if let Some(progress) = self.sources.get_mut(&id) {
+                    progress.complete = false;
+                }
+            }
+        }
+    }
+
+    /// The instance is gone, and with it all that was applied.
+    pub(crate) fn lose(&mut self) {
+        for (id, progress) in self.sources.drain() {
+            self.lost.insert(id, progress.state);
+        }
+        self.lost.retain(|_, state| state.link() != Link::Left);
+    }
+
+    pub(crate) fn sources(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Whether the query can be put to the plugin at all.
+    ///
+    /// # Errors
+    /// [`LookupError::NoModel`]: no source serves it.
+    pub(crate) fn serves(&self, query: &Query) -> Result<(), LookupError> {
+        // A source without a model may name one in its events.
+        let fits =
+            |s: &Arc<SourceState>| s.info.spec.model == query.model || s.info.spec.model.is_empty();
+        if self.states().any(fits) {
+            return Ok(());
+        }
+        let known: BTreeSet<_> = self.states().map(|s| s.info.spec.model.clone()).collect();
+        Err(LookupError::NoModel(known.into_iter().collect()))
+    }
+
+    /// The answer: rows, and positions of every source of the model and of every
+    /// row, stale ones left out unless they were asked for.
+    pub(crate) fn answer(&self, query: &Query, mut rows: Vec<Row>) -> Answer {
+        let shown = |link: Link| match link {
+            Link::Left => false,
+            Link::Stale => query.include_stale,
+            _ => true,
+        };
+        rows.retain(|row| {
+            let source = self.sources.get(&SourceId(row.source));
+            source.is_some_and(|p| shown(p.state.link()))
+        });
+        let of_row: BTreeSet<_> = rows.iter().map(|row| SourceId(row.source)).collect();
+        let mut positions: Vec<_> = self
+            .sources
+            .iter()
+            .filter(|(id, p)| p.state.info.spec.model == query.model || of_row.contains(id))
+            .filter(|(_, p)| shown(p.state.link()))
+            .map(|(id, p)| SourcePosition {
+                source: *id,
+                name: p.state.info.name.clone(),
+                instance: p.instance.clone(),
+                position: p.position,
+                complete: p.complete,
+                verified: p.state.verified(),
+                link: p.state.link(),
+            })
+            .collect();
+        positions.sort_by_key(|p| p.source);
+        let gone = |s: &&Arc<SourceState>| s.info.spec.model == query.model && shown(s.link());
+        let mut unavailable: Vec<_> = self
+            .lost
+            .values()
+            .filter(gone)
+            .map(|s| s.info.name.clone())
+            .collect();
+        unavailable.sort();
+        Answer {
+            rows,
+            positions,
+            unavailable,
+        }
+    }
+
+    fn states(&self) -> impl Iterator<Item = &Arc<SourceState>> {
+        self.sources
+            .values()
+            .map(|p| &p.state)
+            .chain(self.lost.values())
+    }
+}
+
+#[cfg(test)]
+#[path = "answers_tests.rs"]
+mod tests;

@@ -1,0 +1,155 @@
+use crate::check::{self, Summary};
+use crate::ctx::Ctx;
+use crate::{Grants, Limits, LoadError, host, wasi};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::{Config, Engine, OptLevel};
+
+/// One engine for all plugins, and the clock of its deadlines.
+///
+/// Guarantees: nothing is run by [`compile`](Self::compile); a guest that loops
+/// is stopped within two ticks of its deadline. The ticker ends with the host.
+pub struct Host {
+    engine: Engine,
+    stop: Arc<AtomicBool>,
+    ticker: Option<JoinHandle<()>>,
+}
+
+/// A component that passed the checks, compiled and linked, not yet run.
+pub struct Compiled {
+    pub(crate) pre: InstancePre<Ctx>,
+    /// What the checks found.
+    pub summary: Summary,
+}
+
+/// How often deadlines are looked at. They are this much late at most, twice.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Largest file taken for a component, in bytes.
+const MAX_COMPONENT_BYTES: usize = 64 << 20;
+
+// === impl Host ===
+
+impl Host {
+    /// Starts the engine and its ticker.
+    ///
+    /// # Errors
+    /// The machine cannot run compiled code, or no thread can be started.
+    pub fn new() -> Result<Arc<Self>, std::io::Error> {
+        let mut config = Config::new();
+        config
+            .wasm_component_model(true)
+            .epoch_interruption(true)
+            // Plugins are synchronous, each on a thread of its own.
+            .concurrency_support(false)
+            .wasm_memory64(false)
+            .wasm_multi_memory(false)
+            .cranelift_opt_level(OptLevel::Speed);
+        let engine = Engine::new(&config).map_err(|e| std::io::Error::other(format!("{e:#}")))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let ticker = std::thread::Builder::new().name("epoch".into()).spawn({
+            let (engine, stop) = (engine.clone(), stop.clone());
+            move || {
+                while !stop.load(Relaxed) {
+                    std::thread::sleep(TICK);
+                    engine.increment_epoch();
+                }
+            }
+        })?;
+        Ok(Arc::new(Self {
+            engine,
+            stop,
+            ticker: Some(ticker),
+        }))
+    }
+
+    /// Checks and compiles a component. Takes from milliseconds to seconds of
+    /// all cores: call it on a thread that may wait.
+    ///
+    /// # Errors
+    /// What is wrong with the file, in the operator's terms.
+    pub fn compile(
+        &self,
+        bytes: &[u8],
+        grants: &Grants,
+        limits: &Limits,
+    ) -> Result<Arc<Compiled>, LoadError> {
+        check::bytes(bytes, MAX_COMPONENT_BYTES)?;
+        let component = Component::from_binary(&self.engine, bytes)
+            .map_err(|e| LoadError::Damaged(format!("{e:#}")))?;
+        let summary = check::component(&self.engine, &component, bytes, grants, limits)?;
+        let misfit = |e: wasmtime::Error| LoadError::Interface {
+            ours: check::OURS,
+            why: format!("{e:#}"),
+        };
+        let pre = self
+            .link(&component)
+            .and_then(|linker| linker.instantiate_pre(&component));
+        let pre = pre.map_err(misfit)?;
+        Ok(Arc::new(Compiled { pre, summary }))
+    }
+
+    fn link(&self, component: &Component) -> wasmtime::Result<Linker<Ctx>> {
+        let mut linker = Linker::new(&self.engine);
+        host::link(&mut linker)?;
+        wasi::link(&mut linker, &self.engine, component)?;
+        Ok(linker)
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Ticks that make up `time`, and one for the tick that is under way.
+    pub(crate) fn ticks(time: Duration) -> u64 {
+        (time.as_micros() / TICK.as_micros()) as u64 + 1
+    }
+}
+
+impl Compiled {
+    /// Grants and limits may have changed since it was compiled.
+    pub(crate) fn allowed(&self, grants: &Grants, limits: &Limits) -> Result<(), LoadError> {
+        for grant in &self.summary.imports {
+            if !grants.has(*grant) {
+                return Err(LoadError::NotGranted {
+                    import: format!("penstock:plugin/{}@{}", grant.name(), check::OURS),
+                    key: grant.name(),
+                });
+            }
+        }
+        match self.summary.memory_bytes {
+            Some(asked) if asked > limits.memory_bytes => Err(LoadError::Memory {
+                asked,
+                limit: limits.memory_bytes,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        if let Some(ticker) = self.ticker.take() {
+            // It cannot have panicked: it only sleeps and counts.
+            drop(ticker.join());
+        }
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiled")
+            .field("summary", &self.summary)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,38 @@
+use penstock_event::Item;
+use std::thread::Thread;
+
+/// Where an instance's thread gets its items: a lane of the router. One
+/// consumer, the runner's thread; nothing here blocks.
+///
+/// Contract: for each source, `Joined` comes before anything else, and items
+/// come in order, exactly once or covered by a `Gap`. After
+/// [`rewind`](Self::rewind) nothing queued before comes any more: each source
+/// joins again and is fed from the start of what is still to be had. A source
+/// that the plugin is not fed any more is told as `Left`, then too.
+pub trait Feed: Send {
+    /// Called once, first, on the runner's thread. Whoever queues an item when
+    /// there was none calls `runner.unpark()`.
+    fn attach(&mut self, runner: Thread);
+
+    /// The next item, if one waits.
+    fn next(&mut self) -> Option<Item>;
+
+    /// The item taken last has been handled: the source's cursor moves past it. Not
+    /// called for one that killed the instance, which may come again.
+    fn done(&mut self);
+
+    /// The plugin's state is gone: feed everything again.
+    fn rewind(&mut self);
+
+    /// What waits, for status.
+    fn waiting(&self) -> Waiting;
+}
+
+/// What waits in a feed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Items.
+    pub items: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}

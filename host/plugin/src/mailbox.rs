@@ -1,0 +1,193 @@
+//! What a runner is asked from other threads: lookups, requests, a swap, the
+//! end. Bounded: what does not fit is answered `Busy` at once.
+
+use crate::reply::Reply;
+use crate::runner::Candidate;
+use bytes::Bytes;
+use penstock_event::{Answer, LookupError, Query};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::thread::Thread;
+use std::time::Instant;
+
+/// A lookup on its way.
+pub(crate) struct Lookup {
+    pub(crate) query: Query,
+    /// When nobody waits for the answer any more.
+    pub(crate) expires: Instant,
+    pub(crate) reply: Reply<Result<Answer, LookupError>>,
+}
+
+/// A request in the plugin's own form.
+pub(crate) struct Request {
+    pub(crate) body: Bytes,
+    pub(crate) expires: Instant,
+    pub(crate) reply: Reply<Result<Vec<u8>, LookupError>>,
+}
+
+/// A new instance, and who is told that it runs.
+pub(crate) struct Swap {
+    pub(crate) candidate: Box<Candidate>,
+    pub(crate) reply: Reply<bool>,
+}
+
+pub(crate) struct Mailbox {
+    queues: Mutex<Queues>,
+    lookups: AtomicUsize,
+    /// Anything at all that is not a lookup.
+    other: AtomicBool,
+    thread: OnceLock<Thread>,
+    max_lookups: usize,
+}
+
+#[derive(Default)]
+struct Queues {
+    lookups: VecDeque<Lookup>,
+    requests: VecDeque<Request>,
+    swap: Option<Swap>,
+    /// The runner is to end, and may empty its feed until then.
+    stop: Option<Instant>,
+    closed: bool,
+}
+
+/// Requests that may wait; they are rare and may be large.
+const MAX_REQUESTS: usize = 64;
+
+// === impl Mailbox ===
+
+impl Mailbox {
+    pub(crate) fn new(max_lookups: usize) -> Self {
+        Self {
+            queues: Mutex::default(),
+            lookups: AtomicUsize::new(0),
+            other: AtomicBool::new(false),
+            thread: OnceLock::new(),
+            max_lookups,
+        }
+    }
+
+    /// Called once by the runner's thread.
+    pub(crate) fn attach(&self, thread: Thread) {
+        // A second call would be a second consumer; the first one stays.
+        drop(self.thread.set(thread));
+    }
+
+    pub(crate) fn ask(&self, lookup: Lookup) {
+        let mut queues = self.lock();
+        if queues.closed {
+            return; // The reply says so when it is dropped.
+        }
+        if queues.lookups.len() >= self.max_lookups {
+            drop(queues);
+            lookup.reply.send(Err(LookupError::Busy));
+            return;
+        }
+        queues.lookups.push_back(lookup);
+        self.lookups.store(queues.lookups.len(), SeqCst);
+        drop(queues);
+        self.wake();
+    }
+
+    pub(crate) fn request(&self, request: Request) {
+        let mut queues = self.lock();
+        if queues.closed {
+            return;
+        }
+        if queues.requests.len() >= MAX_REQUESTS {
+            drop(queues);
+            request.reply.send(Err(LookupError::Busy));
+            return;
+        }
+        queues.requests.push_back(request);
+        self.other(queues);
+    }
+
+    /// A later candidate replaces one that still waits; that one hears `false`.
+    pub(crate) fn swap(&self, swap: Swap) {
+        let mut queues = self.lock();
+        if queues.closed {
+            return;
+        }
+        let older = queues.swap.replace(swap);
+        self.other(queues);
+        drop(older);
+    }
+
+    pub(crate) fn stop(&self, drain_until: Instant) {
+        let mut queues = self.lock();
+        queues.stop = Some(drain_until);
+        self.other(queues);
+    }
+
+    /// Lookups that wait, without a lock.
+    pub(crate) fn lookups(&self) -> usize {
+        self.lookups.load(Relaxed)
+    }
+
+    pub(crate) fn next_lookup(&self) -> Option<Lookup> {
+        if self.lookups() == 0 {
+            return None;
+        }
+        let mut queues = self.lock();
+        let lookup = queues.lookups.pop_front();
+        self.lookups.store(queues.lookups.len(), SeqCst);
+        lookup
+    }
+
+    /// Whatever waits beside lookups, without a lock when nothing does.
+    pub(crate) fn next_other(&self) -> Option<Other> {
+        if !self.other.load(Relaxed) {
+            return None;
+        }
+        let mut queues = self.lock();
+        if let Some(until) = queues.stop {
+            return Some(Other::Stop(until));
+        }
+        if let Some(swap) = queues.swap.take() {
+            return Some(Other::Swap(swap));
+        }
+        let request = queues.requests.pop_front().map(Other::Request);
+        if queues.requests.is_empty() {
+            self.other.store(false, SeqCst);
+        }
+        request
+    }
+
+    /// Nothing is taken from now on; what waits is answered as lost.
+    pub(crate) fn close(&self) {
+        let mut queues = self.lock();
+        queues.closed = true;
+        self.lookups.store(0, SeqCst);
+        let rest = (
+            std::mem::take(&mut queues.lookups),
+            std::mem::take(&mut queues.requests),
+            queues.swap.take(),
+        );
+        drop(queues);
+        drop(rest);
+    }
+
+    fn other(&self, queues: MutexGuard<'_, Queues>) {
+        self.other.store(true, SeqCst);
+        drop(queues);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// What waits beside lookups, the most urgent first.
+pub(crate) enum Other {
+    Stop(Instant),
+    Swap(Swap),
+    Request(Request),
+}

@@ -1,0 +1,249 @@
+use crate::mailbox::{Lookup, Mailbox, Request, Swap};
+use crate::meter::{Board, Meter};
+use crate::worker::Worker;
+use crate::{
+    CallError, Compiled, Description, Feed, Host, Instance, LoadError, Reply, Restarts, Setup,
+    State, Status,
+};
+use bytes::Bytes;
+use penstock_event::{Answer, ColumnSet, LookupError, Query};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// An instance that is described and set up, and has not seen an event yet.
+/// Made on any thread; start and reload share this path.
+pub struct Candidate {
+    pub(crate) instance: Instance,
+    pub(crate) kit: Kit,
+    /// What the plugin says of itself.
+    pub description: Description,
+    pub(crate) interval: Option<Duration>,
+}
+
+/// What an instance is made of, to make another one.
+#[derive(Clone)]
+pub(crate) struct Kit {
+    pub(crate) host: Arc<Host>,
+    pub(crate) compiled: Arc<Compiled>,
+    pub(crate) setup: Arc<Setup>,
+}
+
+/// How a runner runs.
+#[derive(Clone, Debug)]
+pub struct RunnerConfig {
+    /// Lookups that may wait; more are answered `Busy`.
+    pub max_lookups: usize,
+    /// When a plugin that failed starts again.
+    pub restarts: Restarts,
+}
+
+/// One instance on a thread of its own: batches and changes from its feed, and
+/// between them lookups, requests and ticks.
+///
+/// ```text
+///            fatal error                 wait over, instance made
+/// Running --------------> Backoff (wait) ------------------------> Running
+///    ^                       | too often in a row
+///    |  swap                 v
+///    +------------------- Failed
+/// ```
+///
+/// Guarantees: at most 64 lookups or 500 µs of them before the next waiting
+/// batch; an expired lookup is not run; every asker is answered. A batch that
+/// kills the instance twice in a row is set aside: the plugin is told of a gap
+/// instead, and the batch is counted. A new instance joins every source again
+/// and is fed anew, since the state of the old one is lost.
+pub struct Runner {
+    mailbox: Arc<Mailbox>,
+    board: Board,
+    thread: Option<JoinHandle<()>>,
+}
+
+// === impl Candidate ===
+
+impl Candidate {
+    /// Makes, describes and sets up an instance, its effects off.
+    ///
+    /// # Errors
+    /// Why it is not to run.
+    pub fn prepare(
+        host: &Arc<Host>,
+        compiled: &Arc<Compiled>,
+        setup: &Arc<Setup>,
+    ) -> Result<Self, LoadError> {
+        let died = |call| move |source| LoadError::Start { call, source };
+        let mut instance = Instance::new(host, compiled, setup)?;
+        let description = instance.describe().map_err(died("describe"))?;
+        instance.init(&setup.config).map_err(|error| match error {
+            CallError::Refused(why) => LoadError::Init(why),
+            source => LoadError::Start {
+                call: "init",
+                source,
+            },
+        })?;
+        let interval = instance.interval().map_err(died("interval"))?;
+        Ok(Self {
+            instance,
+            kit: Kit {
+                host: host.clone(),
+                compiled: compiled.clone(),
+                setup: setup.clone(),
+            },
+            description,
+            interval,
+        })
+    }
+
+    /// Columns it asked for.
+    #[must_use]
+    pub fn wants(&self) -> ColumnSet {
+        self.instance.wants()
+    }
+
+    pub(crate) fn describe_in(&self, status: &mut Status) {
+        let limits = &self.kit.setup.limits;
+        status.name = self.kit.setup.name.to_string();
+        status.state = State::Running;
+        status.digest.clone_from(&self.kit.compiled.summary.digest);
+        status.features = self.kit.compiled.summary.features;
+        status.description = self.description.clone();
+        status.deadline_us = limits.deadline().as_micros() as u64;
+        status.memory_limit = limits.memory_bytes;
+        status.memory_bytes = self.instance.memory_bytes();
+    }
+}
+
+impl std::fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Candidate")
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl RunnerConfig ===
+
+impl Default for RunnerConfig {
+    fn default() -> Self {
+        Self {
+            max_lookups: 1_024,
+            restarts: Restarts::default(),
+        }
+    }
+}
+
+// === impl Runner ===
+
+impl Runner {
+    /// Starts the thread. From now on the candidate has effects.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(
+        candidate: Candidate,
+        feed: Box<dyn Feed>,
+        config: RunnerConfig,
+    ) -> std::io::Result<Self> {
+        let mailbox = Arc::new(Mailbox::new(config.max_lookups));
+        let board = Board::default();
+        let mut status = Status {
+            generation: 1,
+            ..Status::default()
+        };
+        candidate.describe_in(&mut status);
+        let name = format!("plugin-{}", status.name);
+        let meter = Meter::new(&candidate.kit.setup.name, board.clone(), status);
+        let worker = Worker::new(candidate, feed, mailbox.clone(), meter, config);
+        let thread = std::thread::Builder::new().name(name).spawn({
+            let (mailbox, board) = (mailbox.clone(), board.clone());
+            move || {
+                let run = std::panic::AssertUnwindSafe(|| worker.run());
+                if std::panic::catch_unwind(run).is_err() {
+                    // A bug of the host, not of the plugin; the others go on.
+                    tracing::error!("a plugin's thread panicked; the plugin is down");
+                }
+                board.lock().unwrap_or_else(|e| e.into_inner()).state = State::Stopped;
+                mailbox.close();
+            }
+        })?;
+        Ok(Self {
+            mailbox,
+            board,
+            thread: Some(thread),
+        })
+    }
+
+    /// Asks who holds a prefix. `reply` is called once, on the plugin's thread
+    /// or on this one; it must not block. Errors: `NoModel`, `Busy`, `Deadline`,
+    /// `Failed`. While the instance is down, its sources are `unavailable`.
+    pub fn find(&self, query: Query, reply: Reply<Result<Answer, LookupError>>) {
+        let expires = Instant::now() + query.deadline;
+        self.mailbox.ask(Lookup {
+            query,
+            expires,
+            reply,
+        });
+    }
+
+    /// Hands over a request in the plugin's own form. `reply` as for
+    /// [`find`](Self::find).
+    pub fn request(
+        &self,
+        body: Bytes,
+        deadline: Duration,
+        reply: Reply<Result<Vec<u8>, LookupError>>,
+    ) {
+        let expires = Instant::now() + deadline;
+        self.mailbox.request(Request {
+            body,
+            expires,
+            reply,
+        });
+    }
+
+    /// Puts another instance in the place of the running one, at the next batch
+    /// boundary, and feeds it anew. `reply` says whether it runs: a later swap or
+    /// the end may come before it.
+    pub fn swap(&self, candidate: Candidate, reply: Reply<bool>) {
+        self.mailbox.swap(Swap {
+            candidate: Box::new(candidate),
+            reply,
+        });
+    }
+
+    /// What it is doing, some milliseconds ago at most when it is idle, 256
+    /// batches ago at most when it is busy.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut status = self.board.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        status.queue_lookups = self.mailbox.lookups();
+        status
+    }
+
+    /// Ends the thread, once its feed is empty or `drain` is over, whichever is
+    /// first. Whoever still waits for an answer gets an error.
+    pub fn stop(mut self, drain: Duration) {
+        self.end(drain);
+    }
+
+    fn end(&mut self, drain: Duration) {
+        self.mailbox.stop(Instant::now() + drain);
+        if let Some(thread) = self.thread.take() {
+            // Its panics were caught and said inside.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+impl std::fmt::Debug for Runner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,62 @@
+use crate::host::log::LogGate;
+use crate::host::metrics::Series;
+use crate::{Grants, Limits};
+use penstock_event::Publish;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What stays when an instance goes: a plugin's name, rights, config and sinks,
+/// and what is counted over all of its instances.
+pub struct Setup {
+    /// The plugin's name: the file's without `.wasm`.
+    pub name: Arc<str>,
+    /// How much it may use.
+    pub limits: Limits,
+    /// What it may import.
+    pub grants: Grants,
+    /// Its `[config]` table, as a JSON object.
+    pub config: String,
+    /// Its sinks, by the name that `publish` calls them.
+    pub sinks: HashMap<String, Arc<dyn Publish>>,
+    pub(crate) log: LogGate,
+    pub(crate) series: Series,
+}
+
+// === impl Setup ===
+
+impl Setup {
+    /// A plugin's set-up. `config` is any serialisable table; none means `{}`.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        limits: Limits,
+        grants: Grants,
+        config: Option<&serde_json::Map<String, serde_json::Value>>,
+        sinks: HashMap<String, Arc<dyn Publish>>,
+    ) -> Arc<Self> {
+        let config = config.map_or_else(
+            || "{}".to_owned(),
+            |table| serde_json::Value::Object(table.clone()).to_string(),
+        );
+        Arc::new(Self {
+            log: LogGate::new(name, &limits),
+            series: Series::new(name, limits.metric_series),
+            name: name.into(),
+            limits,
+            grants,
+            config,
+            sinks,
+        })
+    }
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup")
+            .field("name", &self.name)
+            .field("limits", &self.limits)
+            .field("grants", &self.grants)
+            .field("sinks", &self.sinks.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

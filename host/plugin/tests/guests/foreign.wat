@@ -1,0 +1,27 @@
+;; Imports an interface that no host of plugins has.
+(module
+  (import "database" "query" (func (result i32)))
+  (memory (export "memory") 2)
+  (global $top (mut i32) (i32.const 4096))
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+    (local $at i32)
+    ;; A bump allocator that starts over when it has used one page: no call of
+    ;; these tests hands over more.
+    (if (i32.gt_u (i32.add (global.get $top) (local.get 3)) (i32.const 131000))
+      (then (global.set $top (i32.const 4096))))
+    (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+    (global.set $top (i32.add (local.get $at) (local.get 3)))
+    (local.get $at))
+  (data (i32.const 16) "base1.0")
+  (func (export "penstock:plugin/guest@0.1.0#describe") (result i32)
+    (i32.store (i32.const 64) (i32.const 16)) (i32.store (i32.const 68) (i32.const 4))
+    (i32.store (i32.const 72) (i32.const 20)) (i32.store (i32.const 76) (i32.const 3))
+    (i32.store (i32.const 80) (i32.const 0)) (i32.store (i32.const 84) (i32.const 0))
+    (i32.const 64))
+  (func (export "penstock:plugin/guest@0.1.0#init") (param i32 i32) (result i32)
+    (i32.store8 (i32.const 128) (i32.const 0))
+    (i32.const 128))
+  (func (export "penstock:plugin/guest@0.1.0#on-batch") (param i32) (result i32)
+    (i32.store (i32.const 160) (i32.const 0)) (i32.store (i32.const 164) (i32.const 0))
+    (i32.const 160))
+  (func (export "penstock:plugin/guest@0.1.0#on-source") (param i32)))

@@ -1,0 +1,3 @@
+;; A component, but no plugin.
+(module
+  (func (export "answer") (result i32) (i32.const 42)))
