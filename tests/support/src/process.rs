@@ -66,7 +66,9 @@ impl Process {
     #[must_use]
     pub fn output(&self) -> String {
         let lines = self.lines.lock().unwrap();
-        lines.iter().fold(String::new(), |all, line| all + line + "\n")
+        lines
+            .iter()
+            .fold(String::new(), |all, line| all + line + "\n")
     }
 
     /// The first line so far that holds `text`.
@@ -121,7 +123,8 @@ impl Process {
     /// CPU time used so far, user and system.
     #[must_use]
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
         let after = stat.rsplit(") ").next().unwrap_or_default();
         let ticks: u64 = after
             .split(' ')

@@ -65,19 +65,27 @@ const REMOVED: [&str; 3] = ["block_hashes", "medium", "group_idx"];
 #[must_use]
 pub fn events(mut payload: &[u8]) -> Vec<Event> {
     let batch = rmpv::decode::read_value(&mut payload).expect("a log holds msgpack");
-    let events = batch[1].as_array().expect("a batch's second element is a list");
+    let events = batch[1]
+        .as_array()
+        .expect("a batch's second element is a list");
     events.iter().map(event).collect()
 }
 
 fn event(value: &Value) -> Event {
     let array = value.as_array();
     let tag = array.map_or_else(|| value["type"].as_str(), |a| a[0].as_str());
-    let names: &[&str] = if tag == Some("BlockRemoved") { &REMOVED } else { &STORED };
+    let names: &[&str] = if tag == Some("BlockRemoved") {
+        &REMOVED
+    } else {
+        &STORED
+    };
     let field = |name: &str| match array {
         None => value[name].clone(),
         Some(array) => {
             let at = names.iter().position(|n| *n == name);
-            at.and_then(|at| array.get(at + 1)).cloned().unwrap_or(Value::Nil)
+            at.and_then(|at| array.get(at + 1))
+                .cloned()
+                .unwrap_or(Value::Nil)
         }
     };
     let hashes = || list(&field("block_hashes")).iter().map(hash).collect();
@@ -92,12 +100,19 @@ fn event(value: &Value) -> Event {
             let own = lora.clone();
             Event::Stored(Stored {
                 parent: (!parent.is_nil()).then(|| hash(&parent)),
-                tokens: list(&field("token_ids")).iter().filter_map(Value::as_u64).collect(),
+                tokens: list(&field("token_ids"))
+                    .iter()
+                    .filter_map(Value::as_u64)
+                    .collect(),
                 block_size: field("block_size").as_u64().unwrap_or(0),
                 lora: lora.or_else(|| field("lora_id").as_u64().map(|n| n.to_string())),
                 salt: field("cache_salt").as_str().map(str::to_string),
                 extra: (0..hashes.len())
-                    .map(|i| extra.get(i).is_some_and(|keys| has_keys(keys, own.as_deref())))
+                    .map(|i| {
+                        extra
+                            .get(i)
+                            .is_some_and(|keys| has_keys(keys, own.as_deref()))
+                    })
                     .collect(),
                 hashes,
                 medium,
@@ -116,7 +131,9 @@ fn event(value: &Value) -> Event {
 
 /// Extra keys beside the adapter's own name.
 fn has_keys(keys: &Value, adapter: Option<&str>) -> bool {
-    list(keys).iter().any(|key| key.as_str().is_none() || key.as_str() != adapter)
+    list(keys)
+        .iter()
+        .any(|key| key.as_str().is_none() || key.as_str() != adapter)
 }
 
 fn list(value: &Value) -> Vec<Value> {
@@ -128,7 +145,8 @@ fn hash(value: &Value) -> u64 {
     match value {
         Value::Binary(bytes) => {
             let last = bytes.iter().rev().take(8);
-            last.enumerate().fold(0, |all, (i, byte)| all | u64::from(*byte) << (8 * i))
+            last.enumerate()
+                .fold(0, |all, (i, byte)| all | u64::from(*byte) << (8 * i))
         }
         _ => value
             .as_u64()

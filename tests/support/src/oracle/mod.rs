@@ -45,9 +45,15 @@ impl Oracle {
 
     /// What was published, in order: (life, sequence, payload).
     pub fn published(&self, source: &str) -> impl Iterator<Item = (usize, u64, &[u8])> {
-        let lives = self.sources.get(source).into_iter().flat_map(|s| s.lives.iter());
+        let lives = self
+            .sources
+            .get(source)
+            .into_iter()
+            .flat_map(|s| s.lives.iter());
         lives.enumerate().flat_map(|(life, batches)| {
-            batches.iter().map(move |(seq, payload)| (life, *seq, payload.as_slice()))
+            batches
+                .iter()
+                .map(move |(seq, payload)| (life, *seq, payload.as_slice()))
         })
     }
 

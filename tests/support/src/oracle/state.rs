@@ -158,8 +158,13 @@ fn root(adapter: &str, salt: &str) -> Prefix {
 fn next(before: &Prefix, tokens: impl Iterator<Item = u64>) -> Prefix {
     let (mut a, mut b) = before.tokens;
     for token in tokens {
-        a = (a ^ token).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29) ^ 0x9e37;
-        b = b.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(token.wrapping_mul(2) + 1);
+        a = (a ^ token)
+            .wrapping_mul(0x0000_0100_0000_01b3)
+            .rotate_left(29)
+            ^ 0x9e37;
+        b = b
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(token.wrapping_mul(2) + 1);
     }
     Prefix {
         tokens: (a, b.rotate_left(7)),
