@@ -64,6 +64,8 @@ pub(crate) struct Source {
     epoch: Epoch,
     /// A batch since the last reset could not be decoded.
     undecoded: bool,
+    /// The machine's state as status shows it.
+    shown: &'static str,
     down_since: Option<Micros>,
     touched: bool,
     ordered: u64,
@@ -132,6 +134,7 @@ impl Source {
             epoch_base: 0,
             epoch,
             undecoded: false,
+            shown: "",
             down_since: None,
             touched: false,
             ordered: 0,
@@ -286,6 +289,11 @@ impl Source {
             self.state.set_complete(complete);
         }
         work.outputs = outputs;
+        let shown = self.machine.status().state;
+        if shown != self.shown {
+            self.shown = shown;
+            self.state.set_order_state(shown);
+        }
         self.touch(work);
     }
 

@@ -211,6 +211,8 @@ pub struct SourceStatus {
     pub last_message_age_s: Option<f64>,
     /// Its counters.
     pub totals: BTreeMap<String, u64>,
+    /// Gaps and resets that were reported, oldest first, at most the last thousand.
+    pub incidents: Vec<penstock_event::Incident>,
 }
 
 /// A place in a source's stream.

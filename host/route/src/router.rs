@@ -97,12 +97,7 @@ impl Router {
     /// Opens a lane: from now on it gets every source that its filter matches,
     /// from the oldest batch that can be had.
     pub fn open(&self, config: LaneConfig) -> Arc<Lane> {
-        let lane = Arc::new(Lane::new(
-            config,
-            self.lanes_budget.clone(),
-            self.fetch.clone(),
-            self.config.limits,
-        ));
+        let lane = Arc::new(self.lane(config));
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         table.lanes.push(lane.clone());
         for route in table.sources.values() {
@@ -141,13 +136,47 @@ impl Router {
     /// lane's own thread.
     pub fn rejoin(&self, lane: &Arc<Lane>) {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        // Detached while the queue is forgotten, so that nothing comes between.
-        let routes: Vec<_> = table.sources.values().collect();
-        let kept: Vec<_> = routes.iter().filter_map(|r| r.suspend(lane)).collect();
-        let places = lane.forget();
-        for route in kept {
-            route.resume(lane, places.get(&route.state.info.id));
+        // Suspended while the queue is forgotten, so that nothing comes between.
+        let mut places: HashMap<_, _> = (table.sources.values())
+            .filter_map(|r| Some((r.state.info.id, r.suspend(lane)?)))
+            .collect();
+        places.extend(lane.forget());
+        for (id, place) in places {
+            if let Some(route) = table.sources.get(&id) {
+                route.leave(lane);
+                route.join_at(lane, Some(&place));
+            }
         }
+    }
+
+    /// Opens a lane in the place of another one, whose thread has ended: each
+    /// source goes on from the first item that was not done there. For plugins
+    /// that need no past.
+    pub fn succeed(&self, old: &Arc<Lane>, config: LaneConfig) -> Arc<Lane> {
+        let lane = Arc::new(self.lane(config));
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.lanes.retain(|other| !Arc::ptr_eq(other, old));
+        table.lanes.push(lane.clone());
+        let routes: Vec<_> = table.sources.values().collect();
+        let mut places: HashMap<_, _> = (routes.iter())
+            .filter_map(|r| Some((r.state.info.id, r.suspend(old)?)))
+            .collect();
+        places.extend(old.forget());
+        for route in routes {
+            route.leave(old);
+            route.join_at(&lane, places.get(&route.state.info.id));
+        }
+        old.close();
+        lane
+    }
+
+    fn lane(&self, config: LaneConfig) -> Lane {
+        Lane::new(
+            config,
+            self.lanes_budget.clone(),
+            self.fetch.clone(),
+            self.config.limits,
+        )
     }
 
     /// Bytes queued in all lanes, and their bound.
@@ -232,15 +261,19 @@ impl SourceRoute {
 
     /// A lane begins to read this source, at the beginning.
     fn join(self: &Arc<Self>, lane: &Arc<Lane>) {
+        self.join_at(lane, None);
+    }
+
+    /// A lane begins to read this source, at a place.
+    fn join_at(self: &Arc<Self>, lane: &Arc<Lane>, place: Option<&Place>) {
         if !lane.config.filter.matches(&self.state.info) {
             return;
         }
         let mut inner = self.lock();
-        let next = inner.ring.newcomer();
-        inner.readers.push(Reader {
+        let mut reader = Reader {
             lane: lane.clone(),
             attached: false,
-            next,
+            next: inner.ring.newcomer(),
             told: Told {
                 joined: false,
                 placed: false,
@@ -248,7 +281,13 @@ impl SourceRoute {
                 sequence: None,
             },
             dropped: None,
-        });
+        };
+        if let Some(place) = place {
+            reader.next = place.offset;
+            reader.told = place.before;
+            reader.told.joined = false;
+        }
+        inner.readers.push(reader);
         self.widen(&inner);
         drop(inner);
         lane.detach(Detached::new(self.clone()));
@@ -260,26 +299,12 @@ impl SourceRoute {
         self.widen(&inner);
     }
 
-    /// Stops pushing to a lane. None: the lane does not read this source.
-    fn suspend(self: &Arc<Self>, lane: &Arc<Lane>) -> Option<&Arc<Self>> {
+    /// Stops pushing to a lane, and says where it is. None: it does not read here.
+    fn suspend(&self, lane: &Arc<Lane>) -> Option<Place> {
         let mut inner = self.lock();
         let reader = (inner.readers.iter_mut()).find(|r| Arc::ptr_eq(&r.lane, lane))?;
         reader.attached = false;
-        Some(self)
-    }
-
-    /// Lets a suspended lane read on from `place`, or from where it is.
-    fn resume(self: &Arc<Self>, lane: &Arc<Lane>, place: Option<&Place>) {
-        let mut inner = self.lock();
-        let reader = (inner.readers.iter_mut()).find(|r| Arc::ptr_eq(&r.lane, lane));
-        let Some(reader) = reader else { return };
-        if let Some(place) = place {
-            reader.next = place.offset;
-            reader.told = place.before;
-        }
-        reader.told.joined = false;
-        drop(inner);
-        lane.detach(Detached::new(self.clone()));
+        Some(reader.place())
     }
 
     /// The source is gone: attached lanes are told, detached ones read to the end.

@@ -355,6 +355,25 @@ fn an_instance_without_a_past_goes_on_where_the_last_one_died() {
 }
 
 #[test]
+fn a_successor_takes_over_where_the_other_lane_stopped() {
+    let (router, state) = (router(Some(0), 1 << 20), source());
+    let first = lane(&router, 1 << 20, WhenFull::CatchUp);
+    (0..=9).for_each(|s| deliver(&router, &state, 0, s));
+    for _ in 0..4 {
+        first.next();
+        first.done();
+    }
+    let second = router.succeed(&first, first.config.clone());
+    (10..=12).for_each(|s| deliver(&router, &state, 0, s));
+    assert!(drain(&first).is_empty());
+    // Joined and 0 to 2 were done.
+    assert_eq!(
+        drain(&second),
+        expect(&[&words(&["joined"]), &batches(0, 3..=12)])
+    );
+}
+
+#[test]
 fn an_idle_lane_rejoins_without_hearing_anything_twice() {
     let (router, state) = (router(Some(0), 1 << 20), source());
     let lane = lane(&router, 1 << 20, WhenFull::CatchUp);

@@ -1,0 +1,10 @@
+//! One module a command.
+
+pub mod capture;
+pub mod check;
+pub mod ctl;
+pub mod decode;
+pub mod publish;
+pub mod query;
+pub mod run;
+mod stop;

@@ -1,0 +1,71 @@
+//! A plugin's own file, `plugins.d/NAME.toml`.
+
+use super::ConfigError;
+use super::load::parse;
+use penstock_plugin::{Grant, Grants};
+use penstock_route::WhenFull;
+use penstock_sink::SinkConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// `NAME.toml`. Every key has a default; the file may be absent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginFile {
+    /// False: the plugin is not run.
+    pub enabled: bool,
+    /// Name patterns of the sources it gets (`*`, `?`). Empty: all.
+    pub sources: Vec<String>,
+    /// What it may import.
+    pub grants: Grants,
+    /// What happens when it is slow: `catch-up` or `drop`.
+    pub when_full: WhenFull,
+    /// Bytes its lane may queue.
+    pub lane_bytes: usize,
+    /// Only bytes with this SHA-256 (hex) are loaded.
+    pub sha256: Option<String>,
+    /// Limits.
+    pub limits: penstock_plugin::Limits,
+    /// Handed to the plugin's `init` as JSON.
+    pub config: toml::Table,
+    /// Sinks by name.
+    pub sink: BTreeMap<String, SinkConfig>,
+}
+
+impl Default for PluginFile {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            sources: Vec::new(),
+            grants: [Grant::Log, Grant::Metrics, Grant::Clock]
+                .into_iter()
+                .collect(),
+            when_full: WhenFull::CatchUp,
+            lane_bytes: 64 << 20,
+            sha256: None,
+            limits: penstock_plugin::Limits::default(),
+            config: toml::Table::new(),
+            sink: BTreeMap::new(),
+        }
+    }
+}
+
+/// Reads the text of a plugin's file. `file` is its name in messages.
+pub fn load_plugin(file: &Path, text: &str) -> Result<PluginFile, ConfigError> {
+    let (plugin, _) = parse::<PluginFile>(file, text, std::iter::empty(), "")?;
+    let place = super::check::Where {
+        file,
+        text,
+        variables: &[],
+    };
+    for (name, sink) in &plugin.sink {
+        if let Err(why) = sink.check() {
+            return Err(place.at(&format!("sink.{name}"), why));
+        }
+    }
+    if let Some(key) = plugin.limits.zero() {
+        return Err(place.at(&format!("limits.{key}"), "must not be 0"));
+    }
+    Ok(plugin)
+}

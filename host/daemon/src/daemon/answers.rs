@@ -1,0 +1,54 @@
+//! From a door's question to the plugin that answers.
+
+use super::Parts;
+use penstock_event::{Answer, LookupError, Query};
+use penstock_plugin::{Reply as Back, Runner};
+use penstock_query::{Lookups, Reply};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Lookups for Parts {
+    fn ask(&self, plugin: Option<&str>, query: Query, reply: Reply<Answer>) {
+        match self.answering(plugin) {
+            Ok(runner) => runner.find(query, Back::new(reply, closed)),
+            Err(error) => reply(Err(error)),
+        }
+    }
+
+    fn request(&self, plugin: &str, body: Vec<u8>, reply: Reply<Vec<u8>>) {
+        let runner = {
+            let table = self.plugins.lock();
+            let running = table.get(plugin).and_then(|e| e.running.as_ref());
+            running
+                .filter(|r| r.features.request)
+                .map(|r| r.runner.clone())
+        };
+        let deadline = Duration::from_millis(self.config.query.deadline_ms);
+        match runner {
+            Some(runner) => runner.request(body.into(), deadline, Back::new(reply, closed)),
+            None => reply(Err(LookupError::NoPlugin(plugin.into()))),
+        }
+    }
+}
+
+impl Parts {
+    /// The plugin named, or the config's default, or the only one that answers.
+    fn answering(&self, plugin: Option<&str>) -> Result<Arc<Runner>, LookupError> {
+        let table = self.plugins.lock();
+        let name = plugin.or(self.plugins.default.as_deref());
+        let running = table.iter().find(|(n, e)| {
+            let index = e.running.as_ref().is_some_and(|r| r.features.lookup);
+            index && name.is_none_or(|name| name == *n)
+        });
+        match running.and_then(|(_, e)| e.running.as_ref()) {
+            Some(running) => Ok(running.runner.clone()),
+            None => Err(LookupError::NoPlugin(name.unwrap_or_default().into())),
+        }
+    }
+}
+
+fn closed<T>() -> Result<T, LookupError> {
+    Err(LookupError::Failed(
+        "the plugin ended before it answered".into(),
+    ))
+}

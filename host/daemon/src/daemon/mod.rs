@@ -1,0 +1,269 @@
+//! The daemon: every room built, joined and taken down again.
+//!
+//! ```text
+//! discovery -> ingest -> decode -> route -> plugin -> sink
+//!                                             └── query beside
+//! ```
+//! Start: router, ingest, plugins, sources, doors. End: the doors close, ingest
+//! stops, the lanes run empty, the sinks drain; all within the drain limit.
+
+mod answers;
+mod control;
+mod feed;
+mod fetch;
+mod load;
+mod manager;
+mod plugins;
+mod scan;
+mod sinks;
+mod sources;
+mod watch;
+
+use crate::config::{Config, ConfigError, Loaded};
+use anyhow::{Context, Result};
+use fetch::Engines;
+use manager::{Bell, Manager};
+use penstock_ingest::{Ingest, IngestConfig, Sabotage, Sources};
+use penstock_query::{Beat, Doors, DoorsConfig, Gate, Heartbeats, ReadyLatch};
+use penstock_route::{Router, RouterConfig};
+use plugins::Plugins;
+use sources::Discovery;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What the doors and the threads share.
+pub struct Parts {
+    config: Config,
+    file: Option<PathBuf>,
+    started: Instant,
+    router: Arc<Router>,
+    ingest: Arc<Ingest>,
+    discovery: Discovery,
+    plugins: Arc<Plugins>,
+    bell: Bell,
+    latch: ReadyLatch,
+    beats: Heartbeats,
+    recorder: penstock_telemetry::PrometheusHandle,
+}
+
+/// A daemon that runs.
+pub struct Daemon {
+    parts: Arc<Parts>,
+    manager: Manager,
+    doors: Doors,
+    runtime: tokio::runtime::Runtime,
+    beat: Beat,
+}
+
+/// What the drain leaves to the sinks, at the least.
+const SINKS: Duration = Duration::from_millis(500);
+
+// === impl Daemon ===
+
+impl Daemon {
+    /// Starts everything. A config that cannot work is refused before a socket opens.
+    pub fn start(
+        file: Option<PathBuf>,
+        loaded: Loaded,
+        sabotage: Option<Sabotage>,
+    ) -> Result<Self> {
+        let config = loaded.config.clone();
+        let recorder = penstock_telemetry::install().map_err(anyhow::Error::msg)?;
+        match penstock_ingest::raise_descriptor_limit() {
+            Ok((before, now)) if now > before => tracing::debug!(before, now, "descriptors"),
+            Ok(_) => {}
+            Err(error) => tracing::warn!("the limit of open files cannot be raised: {error}"),
+        }
+        let latch = ReadyLatch::default();
+        let beats = Heartbeats::default();
+        let engines = Arc::new(Engines::default());
+        let router = Arc::new(Router::new(route(&config), engines.clone()));
+        let plugins = Plugins::new(
+            router.clone(),
+            loaded.path(&config.plugins_dir),
+            loaded.home.clone(),
+            config.query.lookup.clone(),
+            config.query.queue,
+        )?;
+        // Before any socket: a plugin directory that leaves open who answers is a mistake.
+        check_lookup(&plugins, file.as_deref())?;
+        let ingest = Ingest::start(
+            ingest(&config, sabotage),
+            router.clone(),
+            Arc::new(Sources::new()),
+        )?;
+        let ingest = Arc::new(ingest);
+        // Set once, here: it cannot be taken.
+        let _ = engines.ingest.set(ingest.clone());
+        let manager = Manager::start(
+            plugins.clone(),
+            Duration::from_millis(config.scan_ms),
+            &beats,
+        )?;
+        let parts = Arc::new(Parts {
+            discovery: Discovery::new(ingest.clone()),
+            started: Instant::now(),
+            config,
+            file,
+            router,
+            ingest,
+            plugins,
+            bell: manager.bell(),
+            latch,
+            beats,
+            recorder,
+        });
+        parts.latch.open(Gate::Config);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .context("no async runtime")?;
+        let config = doors(&parts.config, &loaded)?;
+        let doors = Doors::start(config, parts.clone(), parts.clone(), runtime.handle())?;
+        let at = doors.addresses();
+        tracing::info!(
+            "doors open http={} zmq={} control={}",
+            at.http.map_or("off".into(), |a| a.to_string()),
+            at.zmq.as_deref().unwrap_or("off"),
+            at.control
+                .as_ref()
+                .map_or("off".into(), |p| p.display().to_string()),
+        );
+        parts.discover(loaded.sources);
+        let beat = parts.beats.watch("main", Duration::from_secs(10));
+        Ok(Self {
+            manager,
+            doors,
+            runtime,
+            beat,
+            parts,
+        })
+    }
+
+    /// The main loop's sign of life; and opens the last gate once plugins are warm.
+    pub fn beat(&self) {
+        self.beat.touch();
+        if self.manager.warm() {
+            self.parts.latch.open(Gate::Plugins);
+        }
+    }
+
+    /// Ends within the drain limit: nothing new comes in, what is queued goes out.
+    pub fn drain(self) {
+        let begun = Instant::now();
+        let limit = Duration::from_millis(self.parts.config.drain_ms);
+        let until = begun + limit;
+        tracing::info!("draining, for at most {limit:?}");
+        self.manager.stop();
+        self.parts.ingest.quiet();
+        self.parts
+            .plugins
+            .drain(until.checked_sub(SINKS).unwrap_or(begun));
+        let lost = self.parts.plugins.close(until);
+        // Lookups that wait are answered by then, or told that the daemon closes.
+        let doors = self.doors;
+        doors.shutdown(until.saturating_duration_since(Instant::now()).min(SINKS));
+        self.runtime.shutdown_background();
+        match lost {
+            0 => tracing::info!("drained in {:?}", begun.elapsed()),
+            lost => tracing::error!(
+                "drained in {:?}; {lost} message(s) not sent",
+                begun.elapsed()
+            ),
+        }
+    }
+}
+
+// === impl Parts ===
+
+impl Parts {
+    fn discover(&self, sources: Vec<penstock_event::SourceSpec>) {
+        if sources.is_empty() {
+            tracing::info!(
+                "no sources yet: name some in the config ([[sources]]) or POST /register"
+            );
+        }
+        self.discovery.configure(sources);
+        self.latch.open(Gate::Discovery);
+    }
+}
+
+fn route(config: &Config) -> RouterConfig {
+    RouterConfig {
+        ring_bytes: config.route.ring_bytes,
+        ring_total_bytes: config.route.ring_total_bytes,
+        lanes_total_bytes: config.route.lanes_total_bytes,
+        limits: penstock_decode::Limits::default(),
+    }
+}
+
+fn ingest(config: &Config, sabotage: Option<Sabotage>) -> IngestConfig {
+    let c = &config.ingest;
+    let ms = Duration::from_millis;
+    IngestConfig {
+        threads: c.threads,
+        max_message_bytes: usize::try_from(c.max_message_bytes).unwrap_or(usize::MAX),
+        receive_hwm: i32::try_from(c.receive_hwm).unwrap_or(i32::MAX),
+        turn: c.turn,
+        replays: c.replays,
+        replay_wait: ms(c.replay_wait_ms),
+        replay_attempts: c.replay_attempts,
+        buffer_frames: c.buffer_batches,
+        buffer_bytes: c.buffer_bytes,
+        tail_after: ms(c.tail_after_ms),
+        stale_after: ms(c.stale_after_ms),
+        leave_after: ms(c.leave_after_ms),
+        seed: std::process::id().into(),
+        sabotage,
+        ..IngestConfig::default()
+    }
+}
+
+fn doors(config: &Config, loaded: &Loaded) -> Result<DoorsConfig, ConfigError> {
+    let open = |value: &str| (value != "off").then(|| value.to_string());
+    let q = &config.query;
+    Ok(DoorsConfig {
+        http: open(&q.http).and_then(|a| a.parse().ok()),
+        zmq: open(&q.zmq),
+        control: open(&q.control).map(|p| loaded.path(p)),
+        deadline_ms: q.deadline_ms,
+        max_deadline_ms: q.deadline_ms.max(60_000),
+        max_body_bytes: q.max_body_bytes,
+        max_bodies_bytes: (8 * q.max_body_bytes).max(128 << 20),
+        max_in_flight: q.queue,
+        ..DoorsConfig::default()
+    })
+}
+
+/// Several plugins that answer lookups need a default.
+fn check_lookup(plugins: &Plugins, file: Option<&Path>) -> Result<(), ConfigError> {
+    if plugins.default.is_some() {
+        return Ok(());
+    }
+    let mut directory = scan::Directory::new(plugins.directory.clone());
+    let found = directory.scan(Instant::now(), true).unwrap_or_default();
+    let mut index = Vec::new();
+    for (name, found) in &found.settled {
+        // What cannot be read is refused later, with its reason.
+        let Ok(load) = load::read(found) else {
+            continue;
+        };
+        if load.file.enabled && penstock_plugin::exports(&load.wasm, "lookup") {
+            index.push(name.clone());
+        }
+    }
+    if index.len() < 2 {
+        return Ok(());
+    }
+    let file = file.unwrap_or(Path::new("(defaults)"));
+    let names = index.join(", ");
+    let mut error = ConfigError::file(
+        file,
+        format!("{names} all answer lookups; name the default"),
+    );
+    error.key = Some("query.lookup".into());
+    Err(error)
+}

@@ -1,0 +1,204 @@
+//! The plugins that run: who they are, and how they are asked.
+
+use super::sinks::Sinks;
+use crate::config::PluginFile;
+use penstock_plugin::{Features, Host, Runner, Status as RunnerStatus};
+use penstock_query::PluginStatus;
+use penstock_route::{Lane, Router};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// All plugins, loaded or refused.
+pub struct Plugins {
+    pub(super) host: Arc<Host>,
+    pub(super) router: Arc<Router>,
+    pub(super) sinks: Sinks,
+    pub(super) directory: PathBuf,
+    /// Relative paths in plugin files start here.
+    pub(super) home: PathBuf,
+    /// The plugin that answers when nobody is named.
+    pub(super) default: Option<String>,
+    pub(super) max_lookups: usize,
+    table: Mutex<BTreeMap<String, Entry>>,
+}
+
+/// One name in the plugin directory.
+#[derive(Default)]
+pub struct Entry {
+    /// What answers and is fed.
+    pub running: Option<Running>,
+    /// What will take its place once it has caught up.
+    pub warming: Option<Running>,
+    /// Why the newest files do not run.
+    pub refused: Option<String>,
+}
+
+/// An instance with all that belongs to it.
+pub struct Running {
+    pub runner: Arc<Runner>,
+    pub lane: Arc<Lane>,
+    pub file: PluginFile,
+    pub features: Features,
+    /// It only publishes: a successor needs no past.
+    pub effects_only: bool,
+    pub generation: u64,
+    pub since: Instant,
+    pub wasm: PathBuf,
+}
+
+// === impl Plugins ===
+
+impl Plugins {
+    pub fn new(
+        router: Arc<Router>,
+        directory: PathBuf,
+        home: PathBuf,
+        default: Option<String>,
+        max_lookups: usize,
+    ) -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            host: Host::new()?,
+            router,
+            sinks: Sinks::new(),
+            directory,
+            home,
+            default,
+            max_lookups,
+            table: Mutex::default(),
+        }))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another plugin than `name` that answers lookups.
+    pub fn other_index(&self, name: &str) -> Option<String> {
+        let table = self.lock();
+        let index = |(_, e): &(&String, &Entry)| {
+            let of = e.running.as_ref().or(e.warming.as_ref());
+            of.is_some_and(|r| r.features.lookup)
+        };
+        table
+            .iter()
+            .filter(|(n, _)| *n != name)
+            .find(index)
+            .map(|(n, _)| n.clone())
+    }
+
+    /// Takes a plugin out of service: it handles what it has for at most `drain`.
+    pub fn retire(&self, running: Running, drain: Duration) {
+        self.router.close(&running.lane);
+        stop(running.runner, drain);
+    }
+
+    /// Waits until every lane is empty, at most until `until`.
+    pub fn drain(&self, until: Instant) {
+        loop {
+            let behind = self
+                .lock()
+                .values()
+                .filter_map(|e| e.running.as_ref())
+                .any(|r| r.lane.behind());
+            if !behind || Instant::now() >= until {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// Ends everything. How many messages did not leave.
+    pub fn close(&self, until: Instant) -> u64 {
+        let table = std::mem::take(&mut *self.lock());
+        std::thread::scope(|scope| {
+            for running in table
+                .into_values()
+                .flat_map(|e| [e.running, e.warming])
+                .flatten()
+            {
+                scope.spawn(move || self.retire(running, Duration::ZERO));
+            }
+        });
+        self.sinks.shutdown(until)
+    }
+
+    pub fn status(&self) -> Vec<PluginStatus> {
+        let table = self.lock();
+        table
+            .iter()
+            .map(|(name, entry)| self.describe(name, entry))
+            .collect()
+    }
+
+    /// Numbers that are read when somebody asks.
+    pub fn gauge(&self) {
+        for p in self.status() {
+            let gauge = |name: &'static str, value: f64| {
+                metrics::gauge!(name, "plugin" => p.name.clone()).set(value);
+            };
+            gauge("penstock_plugin_generation", p.generation as f64);
+            gauge("penstock_plugin_memory_bytes", p.memory_bytes as f64);
+            gauge("penstock_plugin_queue_bytes", p.queue_bytes as f64);
+            gauge(
+                "penstock_plugin_running",
+                f64::from(u8::from(p.state == "running")),
+            );
+        }
+    }
+
+    fn describe(&self, name: &str, entry: &Entry) -> PluginStatus {
+        let sinks = self.sinks.status(name);
+        let mut status = PluginStatus {
+            name: name.into(),
+            state: "refused".into(),
+            load_error: entry.refused.clone(),
+            sinks: serde_json::to_value(sinks).unwrap_or_default(),
+            ..PluginStatus::default()
+        };
+        if let Some(running) = entry.running.as_ref().or(entry.warming.as_ref()) {
+            fill(&mut status, running);
+        }
+        if entry.running.is_none() && entry.warming.is_some() {
+            status.state = "loading".into();
+        }
+        status
+    }
+}
+
+/// Ends a runner. Somebody may be about to ask it; then it ends with the asker's hold.
+pub fn stop(runner: Arc<Runner>, drain: Duration) {
+    if let Some(runner) = Arc::into_inner(runner) {
+        runner.stop(drain);
+    }
+}
+
+fn fill(status: &mut PluginStatus, running: &Running) {
+    let r: RunnerStatus = running.runner.status();
+    let lane = running.lane.status();
+    status.version = r.description.version.clone();
+    status.generation = running.generation;
+    status.digest = r.digest.trim_start_matches("sha256:").into();
+    status.state = serde_json::to_value(r.state)
+        .ok()
+        .and_then(|s| s.as_str().map(str::to_string))
+        .unwrap_or_default();
+    status.file = running.wasm.display().to_string();
+    status.age_s = running.since.elapsed().as_secs_f64();
+    status.events = r.events;
+    status.batches = r.batches;
+    status.refusals = r.refusals;
+    status.lookups = r.lookups;
+    status.ns_per_event = r.ns_per_event;
+    status.call_p99_us = r.call_p99_us as f64;
+    status.deadline_ms = r.deadline_us / 1_000;
+    status.memory_bytes = r.memory_bytes;
+    status.memory_limit = r.memory_limit;
+    status.queue_items = lane.items as u64;
+    status.queue_bytes = lane.bytes as u64;
+    status.restarts = r.restarts;
+    status.last_error = r
+        .last_error
+        .map(|e| format!("{}: {}: {}", e.call, e.code, e.message));
+}

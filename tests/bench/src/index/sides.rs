@@ -1,0 +1,249 @@
+//! The two sides: `prefix-index` as a component and as a crate.
+
+use super::{CHUNK, ENGINES};
+use anyhow::{Context, Result, anyhow};
+use penstock_event::{
+    Batch, By, Change, Columns, Dictionary, Query, SourceId, SourceInfo, SourceSpec, SourceState,
+};
+use penstock_plugin::{Compiled, Grants, Host, Instance, Limits, Setup};
+use penstock_prefix_index::PrefixIndex;
+use penstock_sdk::{RawBatch, RawChange, testing};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An answer's rows as words, sorted.
+pub type Rows = Vec<[u32; 8]>;
+
+/// What takes batches and answers lookups.
+pub trait Plugged {
+    /// A source joins.
+    fn join(&mut self, source: usize) -> Result<()>;
+    /// The names that a source's columns refer to.
+    fn names(&self, source: usize) -> &Dictionary;
+    /// Gets batches ready for [`feed`](Self::feed), outside of the clock.
+    fn stage(&mut self, batches: &[Batch]);
+    /// Takes the batches staged, all of them; returns how many events it refused.
+    fn feed(&mut self, batches: &[Batch]) -> Result<usize>;
+    /// Who holds these tokens?
+    fn find_tokens(&mut self, tokens: Vec<u32>) -> Result<Rows>;
+    /// Who holds these blocks?
+    fn find_hashes(&mut self, hashes: Vec<u64>) -> Result<Rows>;
+}
+
+/// The component, compiled once.
+pub struct Component {
+    host: Arc<Host>,
+    compiled: Arc<Compiled>,
+    setup: Arc<Setup>,
+}
+
+/// An instance of it.
+pub struct Wasm {
+    instance: Instance,
+    sources: Vec<Arc<SourceState>>,
+}
+
+/// The crate in this program.
+pub struct Native {
+    instance: penstock_sdk::Instance<PrefixIndex>,
+    names: Vec<Dictionary>,
+    staged: Vec<RawBatch>,
+}
+
+const MODEL: &str = "m";
+
+// === impl Component ===
+
+impl Component {
+    /// Compiles what `cargo xtask plugins` built.
+    pub fn load() -> Result<Self> {
+        let path = penstock_testkit::plugin_file("prefix-index");
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let (grants, limits) = (Grants::all(), Limits::default());
+        let host = Host::new()?;
+        let compiled = host.compile(&bytes, &grants, &limits)?;
+        let setup = Setup::new("prefix-index", limits, grants, None, HashMap::new());
+        Ok(Self {
+            host,
+            compiled,
+            setup,
+        })
+    }
+
+    /// An instance that is set up.
+    pub fn instance(&self) -> Result<Wasm> {
+        let mut instance = Instance::new(&self.host, &self.compiled, &self.setup)?;
+        let said = instance.describe()?;
+        let decoded = crate::decode::WANTED;
+        anyhow::ensure!(
+            said.columns == decoded,
+            "prefix-index asks for the columns {:?}, {decoded:?} are decoded",
+            said.columns
+        );
+        instance.init(&self.setup.config)?;
+        Ok(Wasm {
+            instance,
+            sources: Vec::new(),
+        })
+    }
+}
+
+// === impl Wasm ===
+
+impl Wasm {
+    fn find(&mut self, by: By) -> Result<Rows> {
+        let query = Query {
+            model: MODEL.into(),
+            adapter: String::new(),
+            salt: String::new(),
+            by,
+            deadline: Duration::from_secs(10),
+            include_stale: false,
+        };
+        let rows = self.instance.find(&query)?;
+        let words = rows.iter().map(|r| {
+            [
+                r.source, r.rank, r.blocks, r.tokens, r.gpu, r.cpu, r.disk, r.other,
+            ]
+        });
+        Ok(sorted(words.collect()))
+    }
+}
+
+impl Plugged for Wasm {
+    fn join(&mut self, source: usize) -> Result<()> {
+        let name = format!("engine-{source}");
+        let info = SourceInfo {
+            id: SourceId(source as u32),
+            name: name.as_str().into(),
+            spec: SourceSpec {
+                instance: name,
+                rank: None,
+                endpoints: Vec::new(),
+                replay: None,
+                topics: Vec::new(),
+                mode: Default::default(),
+                model: MODEL.into(),
+                first_sequence: 0,
+                block_size: 0,
+                labels: Default::default(),
+            },
+        };
+        let state = Arc::new(SourceState::new(info));
+        self.instance.on_source(&Change::Joined(state.clone()))?;
+        self.sources.push(state);
+        Ok(())
+    }
+
+    fn names(&self, source: usize) -> &Dictionary {
+        &self.sources[source].dictionary
+    }
+
+    fn stage(&mut self, _: &[Batch]) {}
+
+    fn feed(&mut self, batches: &[Batch]) -> Result<usize> {
+        let mut refused = 0;
+        for batch in batches {
+            refused += self.instance.on_batch(batch)?.len();
+        }
+        Ok(refused)
+    }
+
+    fn find_tokens(&mut self, tokens: Vec<u32>) -> Result<Rows> {
+        self.find(By::Tokens(tokens.into()))
+    }
+
+    fn find_hashes(&mut self, hashes: Vec<u64>) -> Result<Rows> {
+        self.find(By::EngineHashes(hashes.into()))
+    }
+}
+
+// === impl Native ===
+
+impl Native {
+    /// An instance that is set up.
+    pub fn new() -> Result<Self> {
+        let mut instance = penstock_sdk::Instance::new();
+        instance.init("{}").map_err(anyhow::Error::msg)?;
+        let blank = || testing::batch(0).build(&mut testing::Names::default());
+        Ok(Self {
+            instance,
+            names: (0..ENGINES).map(|_| Dictionary::default()).collect(),
+            staged: (0..CHUNK).map(|_| blank()).collect(),
+        })
+    }
+
+    /// Blocks in the index.
+    pub fn blocks(&self) -> u64 {
+        self.instance
+            .plugin()
+            .map_or(0, |p| p.index().sizes().blocks)
+    }
+
+    fn find(&mut self, by: penstock_sdk::By) -> Result<Rows> {
+        let query = penstock_sdk::Query {
+            model: MODEL.into(),
+            adapter: String::new(),
+            salt: String::new(),
+            by,
+        };
+        let words = self.instance.find(&query).map_err(|e| anyhow!(e))?;
+        Ok(sorted(words.as_chunks().0.to_vec()))
+    }
+}
+
+impl Plugged for Native {
+    fn join(&mut self, source: usize) -> Result<()> {
+        let name = format!("engine-{source}");
+        self.instance.on_source(RawChange {
+            info: Some(penstock_sdk::SourceInfo {
+                name: name.clone(),
+                instance: name,
+                rank: 0,
+                model: MODEL.into(),
+                labels: Vec::new(),
+            }),
+            ..testing::change(source as u32, 0)
+        });
+        Ok(())
+    }
+
+    fn names(&self, source: usize) -> &Dictionary {
+        &self.names[source]
+    }
+
+    fn stage(&mut self, batches: &[Batch]) {
+        for (batch, raw) in batches.iter().zip(&mut self.staged) {
+            let columns: &Columns = &batch.columns;
+            raw.source = batch.source.0;
+            raw.sequence = batch.sequence;
+            raw.rank = batch.rank.unwrap_or(u32::MAX);
+            raw.published = batch.published_us;
+            raw.received = batch.received_us;
+            raw.events.clone_from(&columns.events);
+            raw.parents.clone_from(&columns.parents);
+            raw.hashes.clone_from(&columns.hashes);
+            raw.token_hashes.clone_from(&columns.token_hashes);
+            raw.extra_digests.clone_from(&columns.extra_digests);
+        }
+    }
+
+    fn feed(&mut self, batches: &[Batch]) -> Result<usize> {
+        let staged = self.staged.iter().take(batches.len());
+        Ok(staged.map(|raw| self.instance.on_batch(raw).len()).sum())
+    }
+
+    fn find_tokens(&mut self, tokens: Vec<u32>) -> Result<Rows> {
+        self.find(penstock_sdk::By::Tokens(tokens))
+    }
+
+    fn find_hashes(&mut self, hashes: Vec<u64>) -> Result<Rows> {
+        self.find(penstock_sdk::By::EngineHashes(hashes))
+    }
+}
+
+fn sorted(mut rows: Rows) -> Rows {
+    rows.sort_unstable();
+    rows
+}
