@@ -2,6 +2,7 @@ use super::stop;
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 use penstock_peer::encode::Style;
+use penstock_peer::endpoint::Side;
 use penstock_peer::engine::{EngineConfig, Numbering, Source, run as run_engines};
 use penstock_peer::faults::{Faults, Selector};
 use penstock_peer::replay::Framing;
@@ -14,7 +15,8 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   penstock publish --frames engine.frames --endpoint 'tcp://*:5557' --replay 'tcp://*:6557'
-  penstock publish --trace trace.jsonl --engines 2 --rate 500 --wait-subscribers 1")]
+  penstock publish --trace trace.jsonl --engines 2 --rate 500 --wait-subscribers 1
+  penstock publish --trace trace.jsonl --connect --endpoint tcp://10.0.0.5:5557 --replay off")]
 pub struct Args {
     /// Publish a recording.
     #[arg(long, conflicts_with = "trace")]
@@ -29,6 +31,10 @@ pub struct Args {
     /// Where to answer replays; `off` for an engine without replay.
     #[arg(long, default_value = "tcp://*:6557")]
     replay: String,
+    /// Connect the publishing socket instead of binding it: for a daemon whose source
+    /// has `mode = "bind"`.
+    #[arg(long)]
+    connect: bool,
     /// Topic frame.
     #[arg(long, default_value = "")]
     topic: String,
@@ -152,6 +158,11 @@ fn engine(args: &Args) -> Result<EngineConfig> {
         _ => bail!("publish what? Give --frames FILE or --trace FILE"),
     };
     let mut config = EngineConfig::new(&args.endpoint, source);
+    config.publisher.side = if args.connect {
+        Side::Connect
+    } else {
+        Side::Bind
+    };
     config.publisher.replay = (args.replay != "off").then(|| args.replay.clone());
     config.publisher.topic.clone_from(&args.topic);
     config.publisher.framing = args.framing;
