@@ -76,18 +76,14 @@ pub fn bench(rest: &[String]) -> Result<()> {
     program("penstock-bench", rest)
 }
 
+/// The daemon, the demo and the benchmark. Always all of them: another selection of
+/// packages would be another set of features, and wasmtime would be built again.
+fn programs() -> Result<()> {
+    run("cargo", &["build", "--release", "--workspace", "--bins"])
+}
+
 fn program(name: &str, rest: &[String]) -> Result<()> {
-    run(
-        "cargo",
-        &[
-            "build",
-            "--release",
-            "--package",
-            "penstock",
-            "--package",
-            name,
-        ],
-    )?;
+    programs()?;
     let path = setup::target().join("release").join(name);
     let status = std::process::Command::new(&path)
         .args(rest)
@@ -162,9 +158,9 @@ fn go(part: Part) -> Result<()> {
         }
         Part::E2e => {
             // The suites run the binaries as a user would, so these come first.
-            let programs = ["--package", "penstock", "--package", "penstock-demo"];
-            run("cargo", &[&["build", "--release"], &programs[..]].concat())?;
-            run("cargo", &["test", "--release", "--package", "penstock-e2e"])
+            programs()?;
+            let tests = ["test", "--release", "--workspace", "--test", "e2e"];
+            run("cargo", &tests)
         }
         Part::Component => component(),
     }
