@@ -201,7 +201,10 @@ pub fn values(config: &Config, place: &Where<'_>) -> Result<(), ConfigError> {
         return Err(place.at("query.http", why));
     }
     if config.query.zmq != "off" {
-        penstock_ingest::check_endpoint(&config.query.zmq, penstock_event::Mode::Bind)
+        // `*` as port: any free one, which the log then names.
+        let any = config.query.zmq.strip_suffix(":*");
+        let endpoint = any.map_or(config.query.zmq.clone(), |host| format!("{host}:1"));
+        penstock_ingest::check_endpoint(&endpoint, penstock_event::Mode::Bind)
             .map_err(|e| place.at("query.zmq", e.to_string()))?;
     }
     Ok(())

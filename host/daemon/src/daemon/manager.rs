@@ -12,6 +12,7 @@
 use super::load::{Load, read};
 use super::plugins::{Entry, Plugins, Running, stop};
 use super::scan::{Directory, Found, Scan};
+use super::sinks::Outlets;
 use super::watch::Watch;
 use anyhow::Result;
 use penstock_plugin::{Candidate, Runner, RunnerConfig};
@@ -265,11 +266,9 @@ impl Worker {
         }
         let publishes = summary.imports.contains(&penstock_plugin::Grant::Publish);
         let effects_only = publishes && !features.lookup && !features.request && !features.state;
-        let sinks = plugins
-            .sinks
-            .open(name, &load.file.sink, &plugins.home)
-            .map_err(|e| e.to_string())?;
-        let setup = load.setup(name, sinks)?;
+        let before = plugins.outlets(name);
+        let outlets = Outlets::plan(name, &load.file.sink, &before, &plugins.home);
+        let setup = load.setup(name, outlets.publishers())?;
         let candidate =
             Candidate::prepare(&plugins.host, &compiled, &setup).map_err(|e| e.to_string())?;
         let lane = LaneConfig {
@@ -279,61 +278,78 @@ impl Worker {
             bytes: load.file.lane_bytes,
             when_full: load.file.when_full,
         };
-        let mut entry = plugins.lock().remove(name).unwrap_or_default();
-        // One that is still warming up is overtaken.
-        if let Some(old) = entry.warming.take() {
+        let (running, overtaken) = match plugins.lock().get_mut(name) {
+            Some(entry) => (
+                entry
+                    .running
+                    .as_ref()
+                    .map(|r| (r.generation, r.effects_only)),
+                entry.warming.take(),
+            ),
+            None => (None, None),
+        };
+        if let Some(old) = overtaken {
+            self.warming_since.remove(name);
             plugins.retire(old, Duration::ZERO);
         }
-        let generation = entry.running.as_ref().map_or(1, |r| r.generation + 1);
-        let start = |lane, candidate| {
-            let feed = super::feed::LaneFeed {
-                router: plugins.router.clone(),
-                lane: Arc::clone(&lane),
-                effects_only,
-            };
-            let config = RunnerConfig {
-                max_lookups: plugins.max_lookups,
-                ..RunnerConfig::default()
-            };
-            let runner = Runner::start(candidate, Box::new(feed), config);
-            runner.map(|runner| Running {
-                runner: Arc::new(runner),
-                lane,
-                file: load.file.clone(),
-                features,
-                effects_only,
-                generation,
-                since: Instant::now(),
-                wasm: found.wasm.clone(),
-            })
-        };
-        let started = match entry.running.take() {
-            Some(old) if effects_only && old.effects_only => {
-                // Its thread ends between two batches; what it had not done goes on here.
-                stop(old.runner, Duration::ZERO);
-                let lane = plugins.router.succeed(&old.lane, lane);
-                start(lane, candidate).map(|new| entry.running = Some(new))
-            }
-            old => {
-                let beside = old.is_some();
-                entry.running = old;
-                let lane = plugins.router.open(lane);
-                start(lane, candidate).map(|new| {
-                    if beside {
-                        self.warming_since.insert(name.into(), Instant::now());
-                        entry.warming = Some(new);
-                    } else {
-                        entry.running = Some(new);
-                    }
-                })
-            }
-        };
-        entry.refused = None;
-        plugins.lock().insert(name.into(), entry);
-        if !self.warming_since.contains_key(name) {
-            plugins.sinks.retire(name, &load.file.sink);
+        let generation = running.map_or(1, |(generation, _)| generation + 1);
+        let takes_over = effects_only && running.is_some_and(|(_, effects_only)| effects_only);
+        if takes_over || running.is_none() {
+            outlets
+                .open(&before, &plugins.context)
+                .map_err(|e| e.to_string())?;
         }
-        started.map_err(|e| format!("no thread to be had: {e}"))
+        let lane = if takes_over {
+            let old = plugins.lock().get_mut(name).and_then(|e| e.running.take());
+            match old {
+                // Its thread ends between two batches; what it had not done goes on here.
+                Some(old) => {
+                    stop(old.runner, Duration::ZERO);
+                    plugins.router.succeed(&old.lane, lane)
+                }
+                None => plugins.router.open(lane),
+            }
+        } else {
+            plugins.router.open(lane)
+        };
+        let feed = super::feed::LaneFeed {
+            router: plugins.router.clone(),
+            lane: Arc::clone(&lane),
+            effects_only,
+        };
+        let config = RunnerConfig {
+            max_lookups: plugins.max_lookups,
+            ..RunnerConfig::default()
+        };
+        let runner = match Runner::start(candidate, Box::new(feed), config) {
+            Ok(runner) => Arc::new(runner),
+            Err(e) => {
+                plugins.router.close(&lane);
+                return Err(format!("no thread to be had: {e}"));
+            }
+        };
+        let new = Running {
+            runner,
+            lane,
+            features,
+            effects_only,
+            generation,
+            since: Instant::now(),
+            wasm: found.wasm.clone(),
+            outlets: outlets.clone(),
+        };
+        let mut table = plugins.lock();
+        let entry = table.entry(name.into()).or_default();
+        entry.refused = None;
+        if entry.running.is_some() {
+            self.warming_since.insert(name.into(), Instant::now());
+            entry.warming = Some(new);
+        } else {
+            entry.running = Some(new);
+            drop(table);
+            before.retire(&outlets);
+        }
+        Ok(())
     }
 
     /// Those that have caught up take over; those that fail are refused.
@@ -357,34 +373,44 @@ impl Worker {
             let failed = status.restarts > 0 || status.last_error.is_some();
             let current = entry.running.as_ref().map_or(0, |r| r.lane.status().items);
             let caught_up = lane.detached == 0 && lane.items <= current + FEW;
-            if failed {
-                let old = entry.warming.take();
-                let error = status
-                    .last_error
-                    .map(|e| format!("{}: {}", e.call, e.message));
-                entry.refused = Some(format!(
+            let why = if failed {
+                let error = status.last_error;
+                let error = error.map(|e| format!("{}: {}", e.call, e.message));
+                Some(format!(
                     "failed while catching up: {}",
                     error.unwrap_or_default()
-                ));
-                drop(table);
-                self.warming_since.remove(&name);
-                self.digests.remove(&name);
-                if let Some(old) = old {
-                    self.plugins.retire(old, Duration::ZERO);
-                }
+                ))
             } else if caught_up || since.elapsed() > WARM_UP {
-                if !caught_up {
-                    tracing::warn!(plugin = name, "takes over before it has caught up");
-                }
-                let old = std::mem::replace(&mut entry.running, entry.warming.take());
-                let sinks = entry.running.as_ref().map(|r| r.file.sink.clone());
+                let before = entry.running.as_ref().map(|r| r.outlets.clone());
+                let opened = new
+                    .outlets
+                    .open(&before.unwrap_or_default(), &self.plugins.context);
+                opened.err().map(|e| e.to_string())
+            } else {
+                continue;
+            };
+            self.warming_since.remove(&name);
+            if let Some(why) = why {
+                let new = entry.warming.take();
                 drop(table);
-                self.warming_since.remove(&name);
-                tracing::info!(plugin = name, "swapped after {:?}", since.elapsed());
-                if let Some(old) = old {
-                    self.plugins.retire(old, LAST_WORDS);
+                self.digests.remove(&name);
+                self.refuse(&name, why);
+                if let Some(new) = new {
+                    self.plugins.retire(new, Duration::ZERO);
                 }
-                self.plugins.sinks.retire(&name, &sinks.unwrap_or_default());
+                continue;
+            }
+            if !caught_up {
+                tracing::warn!(plugin = name, "takes over before it has caught up");
+            }
+            let old = std::mem::replace(&mut entry.running, entry.warming.take());
+            let kept = entry.running.as_ref().map(|r| r.outlets.clone());
+            drop(table);
+            tracing::info!(plugin = name, "swapped after {:?}", since.elapsed());
+            if let Some(old) = old {
+                let outlets = old.outlets.clone();
+                self.plugins.retire(old, LAST_WORDS);
+                outlets.retire(&kept.unwrap_or_default());
             }
         }
     }
@@ -418,8 +444,9 @@ impl Worker {
             .flatten()
         {
             tracing::info!(plugin = name, "removed");
+            let outlets = running.outlets.clone();
             self.plugins.retire(running, LAST_WORDS);
+            outlets.retire(&Outlets::default());
         }
-        self.plugins.sinks.retire(name, &BTreeMap::new());
     }
 }

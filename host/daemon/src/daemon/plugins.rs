@@ -1,7 +1,6 @@
 //! The plugins that run: who they are, and how they are asked.
 
-use super::sinks::Sinks;
-use crate::config::PluginFile;
+use super::sinks::Outlets;
 use penstock_plugin::{Features, Host, Runner, Status as RunnerStatus};
 use penstock_query::PluginStatus;
 use penstock_route::{Lane, Router};
@@ -14,7 +13,8 @@ use std::time::{Duration, Instant};
 pub struct Plugins {
     pub(super) host: Arc<Host>,
     pub(super) router: Arc<Router>,
-    pub(super) sinks: Sinks,
+    /// Of the sinks' sockets.
+    pub(super) context: zmq::Context,
     pub(super) directory: PathBuf,
     /// Relative paths in plugin files start here.
     pub(super) home: PathBuf,
@@ -39,13 +39,13 @@ pub struct Entry {
 pub struct Running {
     pub runner: Arc<Runner>,
     pub lane: Arc<Lane>,
-    pub file: PluginFile,
     pub features: Features,
     /// It only publishes: a successor needs no past.
     pub effects_only: bool,
     pub generation: u64,
     pub since: Instant,
     pub wasm: PathBuf,
+    pub outlets: Outlets,
 }
 
 // === impl Plugins ===
@@ -61,7 +61,7 @@ impl Plugins {
         Ok(Arc::new(Self {
             host: Host::new()?,
             router,
-            sinks: Sinks::new(),
+            context: zmq::Context::new(),
             directory,
             home,
             default,
@@ -112,23 +112,22 @@ impl Plugins {
     /// Ends everything. How many messages did not leave.
     pub fn close(&self, until: Instant) -> u64 {
         let table = std::mem::take(&mut *self.lock());
+        let instances = table.into_values().flat_map(|e| [e.running, e.warming]);
+        let instances: Vec<_> = instances.flatten().collect();
+        let outlets = instances.iter().map(|r| r.outlets.clone()).collect();
         std::thread::scope(|scope| {
-            for running in table
-                .into_values()
-                .flat_map(|e| [e.running, e.warming])
-                .flatten()
-            {
+            for running in instances {
                 scope.spawn(move || self.retire(running, Duration::ZERO));
             }
         });
-        self.sinks.shutdown(until)
+        Outlets::shutdown(outlets, until)
     }
 
     pub fn status(&self) -> Vec<PluginStatus> {
         let table = self.lock();
         table
             .iter()
-            .map(|(name, entry)| self.describe(name, entry))
+            .map(|(name, entry)| describe(name, entry))
             .collect()
     }
 
@@ -148,23 +147,28 @@ impl Plugins {
         }
     }
 
-    fn describe(&self, name: &str, entry: &Entry) -> PluginStatus {
-        let sinks = self.sinks.status(name);
-        let mut status = PluginStatus {
-            name: name.into(),
-            state: "refused".into(),
-            load_error: entry.refused.clone(),
-            sinks: serde_json::to_value(sinks).unwrap_or_default(),
-            ..PluginStatus::default()
-        };
-        if let Some(running) = entry.running.as_ref().or(entry.warming.as_ref()) {
-            fill(&mut status, running);
-        }
-        if entry.running.is_none() && entry.warming.is_some() {
-            status.state = "loading".into();
-        }
-        status
+    /// The sinks of what runs under a name.
+    pub fn outlets(&self, name: &str) -> Outlets {
+        let table = self.lock();
+        let running = table.get(name).and_then(|e| e.running.as_ref());
+        running.map(|r| r.outlets.clone()).unwrap_or_default()
     }
+}
+
+fn describe(name: &str, entry: &Entry) -> PluginStatus {
+    let mut status = PluginStatus {
+        name: name.into(),
+        state: "refused".into(),
+        load_error: entry.refused.clone(),
+        ..PluginStatus::default()
+    };
+    if let Some(running) = entry.running.as_ref().or(entry.warming.as_ref()) {
+        fill(&mut status, running);
+    }
+    if entry.running.is_none() && entry.warming.is_some() {
+        status.state = "loading".into();
+    }
+    status
 }
 
 /// Ends a runner. Somebody may be about to ask it; then it ends with the asker's hold.
@@ -178,6 +182,7 @@ fn fill(status: &mut PluginStatus, running: &Running) {
     let r: RunnerStatus = running.runner.status();
     let lane = running.lane.status();
     status.version = r.description.version.clone();
+    status.sinks = serde_json::to_value(running.outlets.status()).unwrap_or_default();
     status.generation = running.generation;
     status.digest = r.digest.trim_start_matches("sha256:").into();
     status.state = serde_json::to_value(r.state)

@@ -16,7 +16,10 @@ impl Watch {
     /// Each event sends one hint; a full channel has hints enough. Where the system
     /// gives no events, the scans every few seconds do alone.
     pub fn new(hint: SyncSender<()>) -> Self {
-        let watcher = notify::recommended_watcher(move |_| drop(hint.try_send(())));
+        let watcher = notify::recommended_watcher(move |_| {
+            // Full means that a scan is due anyway.
+            let _ = hint.try_send(());
+        });
         let watcher = watcher
             .inspect_err(|e| tracing::warn!("no file events, scanning alone: {e}"))
             .ok();

@@ -11,6 +11,7 @@ pub use events::{Event, Stored, events};
 pub use state::State;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 /// Publishers' logs by source name: one life (from start to end of the process)
 /// after the other, as epochs count them.
@@ -75,13 +76,31 @@ impl Oracle {
             state: State::default(),
         });
         if let Some(sequence) = sequence {
-            let from = cursor.applied.map_or(0, |s| s + 1);
+            // Excluded: the same position may be asked for twice.
+            let from = cursor.applied.map_or(Bound::Unbounded, Bound::Excluded);
+            let news = (from, Bound::Excluded(sequence + 1));
             let batches = source.lives.get(life).into_iter();
-            for (_, payload) in batches.flat_map(|life| life.range(from..=sequence)) {
+            for (_, payload) in batches.flat_map(|life| life.range(news)) {
                 cursor.state.apply(payload);
             }
             cursor.applied = Some(sequence);
         }
         &source.cursor.insert(cursor).state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_can_be_asked_for_twice() {
+        let mut oracle = Oracle::default();
+        // An empty batch: [timestamp, []].
+        oracle.teach("s", 0, 0, vec![0x92, 0x00, 0x90]);
+        for _ in 0..2 {
+            oracle.at("s", 0, Some(0));
+        }
+        oracle.at("s", 0, None);
     }
 }
