@@ -11,12 +11,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// What `debug` alone does not mean.
+const QUIET: &str = "cranelift=info,cranelift_codegen=info,regalloc2=info,wasmtime=info,\
+     wasmtime_internal_cranelift=info,wasmtime_cranelift=info,hyper=info";
+
 /// Sets the log up: to standard error, at `filter` (`info`, or
 /// `penstock_ingest=debug,info`). Only the first call counts.
 ///
 /// # Errors
 /// The filter cannot be read.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), String> {
+    // The compiler's own steps, unless they are asked for by name.
+    let filter = format!("{QUIET},{filter}");
     let filter = EnvFilter::try_new(filter).map_err(|e| e.to_string())?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

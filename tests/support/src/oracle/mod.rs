@@ -97,7 +97,7 @@ mod tests {
     fn a_position_can_be_asked_for_twice() {
         let mut oracle = Oracle::default();
         // An empty batch: [timestamp, []].
-        oracle.teach("s", 0, 0, vec![0x92, 0x00, 0x90]);
+        oracle.publish("s", 0, 0, vec![0x92, 0x00, 0x90]);
         for _ in 0..2 {
             oracle.at("s", 0, Some(0));
         }
