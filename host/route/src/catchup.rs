@@ -22,14 +22,17 @@ const TURN_ENTRIES: usize = 64;
 const TURN_BYTES: usize = 1 << 20;
 /// Bytes of a fetch that may wait for the lane's thread.
 const FETCH_BYTES: usize = 8 << 20;
-/// Fetches in a row for one source before what is missing becomes a gap.
+/// Fetches for one source that did not make what is missing shorter, before it
+/// becomes a gap.
 const FETCHES: u32 = 3;
 
 /// A source that a lane reads by itself.
 pub(crate) struct Detached {
     route: Arc<SourceRoute>,
     fetching: Option<Fetching>,
+    /// Fetches that did not help, and how many batches the last one was to bring.
     fetches: u32,
+    asked: Sequence,
     /// Items of the lane that come first: those queued before it detached.
     pub after: u64,
 }
@@ -76,6 +79,7 @@ impl Detached {
             route,
             fetching: None,
             fetches: 0,
+            asked: Sequence::MAX,
             after: 0,
         }
     }
@@ -236,7 +240,9 @@ impl Detached {
                 continue;
             };
             if span.epoch == running && spec.replay.is_some() && self.fetches < FETCHES {
-                self.fetches += 1;
+                let asked = last - first;
+                self.fetches += u32::from(asked >= self.asked);
+                self.asked = asked;
                 return Some(Fetching {
                     epoch: running,
                     next: first,
@@ -317,10 +323,6 @@ impl Detached {
         drop(guard);
         if over {
             self.fetching = None;
-            if progress && cut {
-                // Too much came at once: the rest is asked for as a new range.
-                self.fetches = self.fetches.saturating_sub(1);
-            }
         }
     }
 }

@@ -227,6 +227,30 @@ fn what_the_ring_lost_comes_from_the_engine() {
 }
 
 #[test]
+fn a_lane_that_gains_on_the_ring_fetches_until_it_is_there() {
+    let (router, state) = (router(Some(0), 2_000), source());
+    let mut published = 0..;
+    for sequence in published.by_ref().take(1_000) {
+        deliver(&router, &state, 0, sequence);
+    }
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    let mut seen = Vec::new();
+    while let Some(item) = lane.next() {
+        lane.done();
+        match item {
+            Item::Batch(batch) => seen.push(batch.sequence),
+            Item::Change(Change::Gap { first, last, .. }) => panic!("a gap: {first} to {last}"),
+            Item::Change(_) => {}
+        }
+        // Nine come while ten are taken.
+        if !seen.len().is_multiple_of(10) && seen.len() < 8_000 {
+            deliver(&router, &state, 0, published.next().unwrap());
+        }
+    }
+    assert_eq!(seen, (0..published.start).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_neither_ring_nor_engine_holds_is_a_gap() {
     let (router, state) = (router(Some(40), 2_000), source());
     (0..=300).for_each(|s| deliver(&router, &state, 0, s));
