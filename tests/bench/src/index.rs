@@ -1,41 +1,65 @@
 //! Batches into `prefix-index`: as a component, and the same crate compiled into
 //! this program. Decoding happens before the clock starts, on both sides.
 //!
-//! The caches of four engines are filled first; from then on every batch removes
-//! as much as it stores. A figure a block is the time over the blocks stored, so
-//! that it holds the later removal of one block as well.
+//! The caches of the engines are filled first; from then on every batch removes as
+//! many blocks as it stores. A figure a block is the time over all of these, stored
+//! and removed; while caches fill nothing is removed.
 //!
 //! The boundary alone is the same batches with event kinds that the plugin does
 //! not know: every column is copied in, and nothing is done with it.
 
 mod sides;
 
-use crate::measure::{Spread, ns_each};
+use crate::measure::{Spread, ns_each, thread_time};
 use crate::payloads::{Conversation, Engine, Shape};
-use crate::report::{PROFILE, Row, Side};
+use crate::report::{Expected, Report, Row, ends, number};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use penstock_decode::Decoder;
 use penstock_event::{Batch, EVENT_STRIDE, Epoch, Pool, SourceId};
-use sides::{Native, Plugged, Rows, Wasm};
-use std::time::{Duration, Instant};
+use penstock_peer::encode::Style;
+use serde_json::{Value, json};
+use sides::{Component, Native, Plugged, Rows};
+use std::time::Duration;
 
-/// Engines, each a source.
-const ENGINES: usize = 4;
+/// How much is indexed.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    name: &'static str,
+    what: &'static str,
+    /// Engines, each a source.
+    engines: usize,
+    /// Blocks that an engine's cache holds.
+    capacity: usize,
+    /// Batches an engine that are measured once its cache is full.
+    steady: usize,
+}
 
-/// Their batches; a cache of a million tokens.
+/// One engine on one large GPU; and a node of them.
+const SCALES: [Scale; 2] = [
+    Scale {
+        name: "engine",
+        what: "1 engine, 24,576 blocks",
+        engines: 1,
+        capacity: 24_576,
+        steady: 12_000,
+    },
+    Scale {
+        name: "node",
+        what: "8 engines, 196,608 blocks",
+        engines: 8,
+        capacity: 24_576,
+        steady: 1_500,
+    },
+];
+
 const SHAPE: Shape = Shape {
     events: 4,
     blocks: 8,
     tokens: 16,
-    capacity: 65_536,
+    capacity: 0,
+    style: Style::MAP,
 };
-
-/// Batches an engine that fill its cache: 2,045 would do.
-const FILL: usize = 2_100;
-
-/// Batches an engine that are measured after that.
-const STEADY: usize = 4_096;
 
 /// Batches decoded at a time, before the clock starts.
 const CHUNK: usize = 64;
@@ -47,16 +71,22 @@ const RATIO_LIMIT: f64 = 1.5;
 /// Nobody knows this kind of event.
 const NO_KIND: u32 = 0xff;
 
+const WASM: &str = "plugin (release, fat lto, 1 codegen unit), compiled by Cranelift";
+const NATIVE: &str = "release (opt-level 3, no lto, 1 codegen unit)";
+
 /// What all engines publish, in the order of arrival, and what they hold then.
 struct Stream {
+    scale: Scale,
     engines: Vec<Engine>,
     fill: Part,
     steady: Part,
+    samples: [Vec<Sample>; 2],
 }
 
 #[derive(Default)]
 struct Part {
     batches: Vec<(usize, u64, Bytes)>,
+    /// Stored and removed.
     blocks: u64,
 }
 
@@ -68,105 +98,67 @@ struct Sample {
     steady: f64,
     /// ns a batch that is skipped.
     boundary: f64,
-    /// Answers to all lookups.
-    answers: Vec<Rows>,
+    /// Blocks that all steady batches together store and remove, a batch.
+    blocks: f64,
 }
 
-/// Rows for the boundary, the full index and the index that fills.
-pub fn run(rounds: usize) -> Result<Vec<Row>> {
+/// Both sides in turn, at each scale.
+pub fn run(rounds: usize) -> Result<Report> {
     eprintln!("index: compiling the component, making batches");
-    let wasm = sides::Component::load()?;
-    let stream = Stream::new();
-    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    let wasm = Component::load()?;
+    let mut streams = SCALES.map(Stream::new);
     // The first round warms caches and the allocator, and is not counted.
     for round in 0..=rounds {
         eprintln!("index: round {round} of {rounds}");
-        let (mut a, mut b) = (wasm.instance()?, Native::new()?);
-        // Who goes first takes turns too.
-        let (sample, native) = if round % 2 == 0 {
-            let sample = stream.sample(&mut a)?;
-            (sample, stream.sample(&mut b)?)
-        } else {
-            let native = stream.sample(&mut b)?;
-            (stream.sample(&mut a)?, native)
-        };
-        stream.check(&sample.answers, &native.answers, b.blocks())?;
-        if round > 0 {
-            ours.push(sample);
-            peers.push(native);
+        for stream in &mut streams {
+            stream.round(&wasm, round)?;
         }
     }
-    let row = |name: &str, what: &str, unit, of: fn(&Sample) -> f64| Row {
-        name: name.into(),
-        what: what.into(),
-        unit,
-        ours: Side::new("wasm component", Spread::of(ours.iter().map(of))),
-        peer: Some(Side::new(
-            "the same crate, native",
-            Spread::of(peers.iter().map(of)),
-        )),
-        limit: None,
-        limit_on: "ours",
-        ratio: Spread::of(ours.iter().zip(&peers).map(|(a, b)| of(a) / of(b))),
-        samples: ours.len(),
-        blocks: stream.steady.blocks,
-        profile: format!(
-            "wasm: plugin (release + fat lto, 1 codegen unit), then Cranelift; native: {PROFILE} \
-             (opt-level 3, no lto, 1 codegen unit for the index and its kit)"
+    let (mut figures, mut rows) = (json!({}), Vec::new());
+    for stream in &streams {
+        if rows.is_empty() {
+            figures = stream.figures();
+            rows.push(stream.boundary_row());
+        } else {
+            figures[stream.scale.name] = stream.figures();
+        }
+        rows.extend(stream.rows());
+    }
+    for (key, value) in [
+        ("expected_wasm_ns_per_block", json!(LIMIT)),
+        ("expected_ratio", json!(RATIO_LIMIT)),
+        (
+            "batch",
+            json!("4 x 8 blocks of 16 tokens stored, 32 blocks removed"),
         ),
-        more: [
-            ("engines".into(), ENGINES as f64),
-            ("blocks_held".into(), stream.held() as f64),
-        ]
-        .into(),
-    };
-    let blocks_a_batch = (SHAPE.events * SHAPE.blocks) as f64;
-    let mut boundary = row(
-        "boundary",
-        "a batch of 4 x 8 blocks copied in whole, and skipped",
-        "ns/batch",
-        |s| s.boundary,
-    );
-    let median = boundary.ours.spread.median;
-    boundary
-        .more
-        .insert("ns_per_block".into(), median / blocks_a_batch);
-    let mut full = row(
-        "index",
-        "batches of 4 x 8 blocks into a full index; each stores 32 blocks and removes 32",
-        "ns/block",
-        |s| s.steady,
-    );
-    let steady = full.ours.spread.median;
-    full.limit = Some(LIMIT);
-    full.more
-        .insert("ns_per_block_stored_or_removed".into(), steady / 2.0);
-    full.more
-        .insert("boundary_ns_per_block".into(), median / blocks_a_batch);
-    let mut ratio = full.clone();
-    ratio.name = "index/ratio".into();
-    (ratio.limit, ratio.limit_on) = (Some(RATIO_LIMIT), "ratio");
-    let mut fill = row(
-        "index/filling",
-        "the same into an index that grows; nothing is removed",
-        "ns/block",
-        |s| s.fill,
-    );
-    fill.blocks = stream.fill.blocks;
-    Ok(vec![boundary, full, ratio, fill])
+        ("wasm_build", json!(WASM)),
+        ("native_build", json!(NATIVE)),
+        ("rounds", json!(rounds)),
+    ] {
+        figures[key] = value;
+    }
+    Ok(Report::new("index", figures, rows))
 }
 
 // === impl Stream ===
 
 impl Stream {
-    fn new() -> Self {
-        let mut engines: Vec<Engine> = (0..ENGINES).map(|n| Engine::new(n, SHAPE)).collect();
-        let fill = Part::new(&mut engines, 0, FILL);
-        let steady = Part::new(&mut engines, FILL, STEADY);
+    fn new(scale: Scale) -> Self {
+        let shape = Shape {
+            capacity: scale.capacity,
+            ..SHAPE
+        };
+        let mut engines: Vec<Engine> = (0..scale.engines).map(|n| Engine::new(n, shape)).collect();
+        // Some more than a cache takes: their first blocks are shared, and stay.
+        let fill = scale.capacity / (SHAPE.events * SHAPE.blocks);
+        let filling = Part::new(&mut engines, 0, fill);
+        let steady = Part::new(&mut engines, fill, scale.steady);
         Self {
+            scale,
             engines,
-            fill,
+            fill: filling,
             steady,
+            samples: [Vec::new(), Vec::new()],
         }
     }
 
@@ -174,21 +166,122 @@ impl Stream {
         self.engines.iter().map(Engine::held).sum()
     }
 
-    /// Feeds one side everything, then asks about everything.
-    fn sample(&self, side: &mut impl Plugged) -> Result<Sample> {
-        for source in 0..ENGINES {
+    /// Feeds both sides everything, asks both about everything.
+    fn round(&mut self, component: &Component, round: usize) -> Result<()> {
+        let mut wasm = component.instance()?;
+        let mut native = Native::new(self.scale.engines)?;
+        // Who goes first takes turns too.
+        let ((ours, answers), (theirs, expected)) = if round.is_multiple_of(2) {
+            let ours = self.sample(&mut wasm)?;
+            (ours, self.sample(&mut native)?)
+        } else {
+            let theirs = self.sample(&mut native)?;
+            (self.sample(&mut wasm)?, theirs)
+        };
+        self.check(&answers, &expected, native.blocks())?;
+        if round > 0 {
+            let [wasm, native] = &mut self.samples;
+            wasm.push(ours);
+            native.push(theirs);
+        }
+        Ok(())
+    }
+
+    fn sample(&self, side: &mut impl Plugged) -> Result<(Sample, Vec<Rows>)> {
+        for source in 0..self.scale.engines {
             side.join(source)?;
         }
         let mut feeder = Feeder::default();
         let fill = feeder.feed(&self.fill, side, false)?;
         let steady = feeder.feed(&self.steady, side, false)?;
         let skipped = feeder.feed(&self.steady, side, true)?;
-        Ok(Sample {
+        let batches = self.steady.batches.len() as u64;
+        let sample = Sample {
             fill: ns_each(fill, self.fill.blocks),
             steady: ns_each(steady, self.steady.blocks),
-            boundary: ns_each(skipped, self.steady.batches.len() as u64),
-            answers: self.ask(side)?,
+            boundary: ns_each(skipped, batches),
+            blocks: self.steady.blocks as f64 / batches as f64,
+        };
+        Ok((sample, self.ask(side)?))
+    }
+
+    /// Wasm, native, and wasm to native.
+    fn spreads(&self, of: fn(&Sample) -> f64) -> [Spread; 3] {
+        let [wasm, native] = &self.samples;
+        let ratio = wasm.iter().zip(native).map(|(a, b)| of(a) / of(b));
+        [
+            Spread::of(wasm.iter().map(of)),
+            Spread::of(native.iter().map(of)),
+            Spread::of(ratio),
+        ]
+    }
+
+    fn figures(&self) -> Value {
+        let [wasm, native, ratio] = self.spreads(|s| s.steady);
+        let [filling, native_filling, filling_ratio] = self.spreads(|s| s.fill);
+        let [boundary, ..] = self.spreads(|s| s.boundary);
+        let [boundary_a_block, ..] = self.spreads(|s| s.boundary / s.blocks);
+        json!({
+            "boundary_ns_per_block": number(boundary_a_block.median),
+            "boundary_ns_per_batch": number(boundary.median),
+            "boundary_ns_per_batch_range": ends(boundary),
+            "wasm_ns_per_block": number(wasm.median),
+            "wasm_ns_per_block_range": ends(wasm),
+            "native_ns_per_block": number(native.median),
+            "native_ns_per_block_range": ends(native),
+            "ratio": number(ratio.median),
+            "ratio_range": ends(ratio),
+            "filling": {
+                "wasm_ns_per_block": number(filling.median),
+                "native_ns_per_block": number(native_filling.median),
+                "ratio": number(filling_ratio.median),
+            },
+            "engines": self.scale.engines,
+            "blocks_held": self.held(),
+            "blocks_per_round": self.steady.blocks,
         })
+    }
+
+    fn boundary_row(&self) -> Row {
+        let [wasm, native, _] = self.spreads(|s| s.boundary);
+        Row {
+            what: "boundary: a batch of 4 x 8 blocks stored, 32 removed, copied in and skipped"
+                .into(),
+            unit: "ns/batch",
+            ours: wasm,
+            beside: Some(("native", native)),
+            ratio: None,
+            expected: None,
+        }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let row = |what: String, of, expected| {
+            let [wasm, native, ratio] = self.spreads(of);
+            Row {
+                what,
+                unit: "ns/block",
+                ours: wasm,
+                beside: Some(("native", native)),
+                ratio: Some(ratio),
+                expected,
+            }
+        };
+        let what = self.scale.what;
+        let steady = |s: &Sample| s.steady;
+        vec![
+            row(
+                format!("index: {what}, full"),
+                steady,
+                Some(Expected::Ours(LIMIT)),
+            ),
+            row(
+                "        the same, wasm to native".into(),
+                steady,
+                Some(Expected::Ratio(RATIO_LIMIT)),
+            ),
+            row(format!("index: {what}, filling"), |s| s.fill, None),
+        ]
     }
 
     fn conversations(&self) -> impl Iterator<Item = (usize, &Conversation)> {
@@ -238,8 +331,9 @@ impl Part {
         let mut part = Self::default();
         let mut payloads = Vec::new();
         for engine in engines.iter_mut() {
-            let (of_engine, blocks) = engine.payloads(many);
-            part.blocks += blocks;
+            let before = engine.held() as u64;
+            let (of_engine, stored) = engine.payloads(many);
+            part.blocks += stored + (before + stored - engine.held() as u64);
             payloads.push(of_engine.into_iter());
         }
         for n in from..from + many {
@@ -279,9 +373,9 @@ impl Feeder {
                 })
                 .collect::<Result<_>>()?;
             side.stage(&batches);
-            let begun = Instant::now();
+            let begun = thread_time();
             let refused = side.feed(&batches)?;
-            time += begun.elapsed();
+            time += thread_time().saturating_sub(begun);
             ensure!(refused == 0, "the plugin refused {refused} events");
         }
         Ok(time)

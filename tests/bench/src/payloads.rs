@@ -1,5 +1,5 @@
-//! Batches shaped as those of recent vLLM releases: map events with every field
-//! that a release with one full-attention group writes.
+//! Batches shaped as those of engines with one full-attention group, with every
+//! field that the release imitated writes.
 //!
 //! An engine works on some conversations at a time, each of which grows by one
 //! event in turn. Once its cache is full, a batch begins with one event that
@@ -25,6 +25,8 @@ pub struct Shape {
     pub tokens: usize,
     /// Blocks that fit into the cache.
     pub capacity: usize,
+    /// How the engine writes.
+    pub style: Style,
 }
 
 /// An engine.
@@ -108,7 +110,7 @@ impl Engine {
             let events = self.batch();
             blocks += events.iter().map(Event::stored_blocks).sum::<usize>() as u64;
             let ts = 1_700_000_000.0 + self.batches as f64 * 0.01;
-            Bytes::from(encode_batch(ts, &events, Some(0), Style::MAP))
+            Bytes::from(encode_batch(ts, &events, Some(0), self.shape.style))
         });
         let payloads = payloads.collect();
         (payloads, blocks)
@@ -275,6 +277,7 @@ mod tests {
             blocks: 8,
             tokens: 2,
             capacity: 6_000,
+            style: Style::MAP,
         };
         let mut engine = Engine::new(1, shape);
         let mut set = HashSet::new();
@@ -313,6 +316,7 @@ mod tests {
             blocks: 8,
             tokens: 2,
             capacity: usize::MAX,
+            style: Style::MAP,
         };
         let hashes = |number| {
             let mut engine = Engine::new(number, shape);

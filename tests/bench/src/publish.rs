@@ -104,6 +104,7 @@ fn work(payloads: &[Bytes], shared: &Shared, opened: &Sender<Endpoints>) -> Resu
             // Room for all: a drop at the high-water mark would be repaired by
             // replay, and that is not what is measured here.
             hwm: i32::try_from(payloads.len() + 1_000)?,
+            buffer_batches: payloads.len(),
             linger: Duration::ZERO,
             ..PublisherConfig::new(ANY)
         },

@@ -44,6 +44,7 @@ const SHAPE: Shape = Shape {
     blocks: 8,
     tokens: 16,
     capacity: 65_536,
+    style: Style::MAP,
 };
 
 /// Blocks that an engine on the trace stores at least.
@@ -71,8 +72,8 @@ impl Workload {
                 })
         });
         Self {
-            name: "path",
-            what: format!("{ENGINES} engines, batches of 4 x 8 blocks, over TCP loopback"),
+            name: "synthetic",
+            what: format!("{ENGINES} engines, 4 x 8 blocks a message"),
             probes: probes.collect(),
             held: engines.iter().map(|e| e.held() as u64).sum(),
             engines: payloads.into_iter().map(Arc::new).collect(),
@@ -129,8 +130,8 @@ impl Workload {
             }
         });
         Ok(Self {
-            name: "path/trace",
-            what: format!("{ENGINES} engines on the Mooncake trace, over TCP loopback"),
+            name: "trace",
+            what: format!("{ENGINES} engines on the Mooncake trace"),
             probes: probes.collect(),
             held: engines.iter().map(|e| e.cached_blocks() as u64).sum(),
             engines: payloads,

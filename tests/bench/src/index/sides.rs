@@ -1,6 +1,6 @@
 //! The two sides: `prefix-index` as a component and as a crate.
 
-use super::{CHUNK, ENGINES};
+use super::CHUNK;
 use anyhow::{Context, Result, anyhow};
 use penstock_event::{
     Batch, By, Change, Columns, Dictionary, Query, SourceId, SourceInfo, SourceSpec, SourceState,
@@ -162,14 +162,14 @@ impl Plugged for Wasm {
 // === impl Native ===
 
 impl Native {
-    /// An instance that is set up.
-    pub fn new() -> Result<Self> {
+    /// An instance that is set up, for so many sources.
+    pub fn new(sources: usize) -> Result<Self> {
         let mut instance = penstock_sdk::Instance::new();
         instance.init("{}").map_err(anyhow::Error::msg)?;
         let blank = || testing::batch(0).build(&mut testing::Names::default());
         Ok(Self {
             instance,
-            names: (0..ENGINES).map(|_| Dictionary::default()).collect(),
+            names: (0..sources).map(|_| Dictionary::default()).collect(),
             staged: (0..CHUNK).map(|_| blank()).collect(),
         })
     }
