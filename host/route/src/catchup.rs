@@ -42,6 +42,9 @@ struct Fetching {
     epoch: Epoch,
     next: Sequence,
     last: Sequence,
+    /// It has brought something: a hole from here on is a loss on the way, not the
+    /// end of what the engine remembers.
+    begun: bool,
     inbox: Arc<Inbox>,
 }
 
@@ -55,9 +58,9 @@ struct Inbox {
 struct Arrived {
     batches: VecDeque<(Sequence, Payload)>,
     bytes: usize,
+    /// By the engine, or because more came than may wait. What is still missing is
+    /// asked for again.
     ended: bool,
-    /// More came than may wait: the rest is fetched again later.
-    cut: bool,
 }
 
 /// What a turn found under the source's lock, to be handed on without it.
@@ -247,6 +250,7 @@ impl Detached {
                     epoch: running,
                     next: first,
                     last,
+                    begun: false,
                     inbox: Arc::default(),
                 });
             }
@@ -263,7 +267,7 @@ impl Detached {
             return;
         };
         let state = self.route.state.clone();
-        let (batches, ended, cut) = {
+        let (batches, ended) = {
             let mut inner = fetching
                 .inbox
                 .inner
@@ -271,7 +275,7 @@ impl Detached {
                 .unwrap_or_else(PoisonError::into_inner);
             fetching.inbox.ready.store(false, Relaxed);
             inner.bytes = 0;
-            (std::mem::take(&mut inner.batches), inner.ended, inner.cut)
+            (std::mem::take(&mut inner.batches), inner.ended)
         };
         let epoch = fetching.epoch;
         // Should it come again, it is fetched again: the ring lost it.
@@ -284,15 +288,22 @@ impl Detached {
                 sequence: next.checked_sub(1),
             },
         };
-        let progress = !batches.is_empty();
+        let mut over = ended;
         for (sequence, payload) in batches {
             if sequence < fetching.next || sequence > fetching.last {
                 continue;
             }
             if sequence > fetching.next {
+                if fetching.begun {
+                    // An engine's replay loses messages where its pipe is full: the
+                    // rest is asked for again.
+                    over = true;
+                    break;
+                }
                 let hole = missed(&state, lane, epoch, fetching.next, sequence - 1);
                 caught.push_back(queued(Item::Change(hole), place(fetching.next)));
             }
+            fetching.begun = true;
             fetching.next = sequence + 1;
             let kept = Kept {
                 position: Position { epoch, sequence },
@@ -303,17 +314,8 @@ impl Detached {
             let item = decoded(&state, lane, decode, kept);
             caught.push_back(queued(item, place(sequence)));
         }
-        let (next, last) = (fetching.next, fetching.last);
-        let over = ended || next > last;
-        if over && next <= last && !(cut && progress) {
-            let rest = missed(&state, lane, epoch, next, last);
-            caught.push_back(queued(Item::Change(rest), place(next)));
-        }
-        let reached = if over && !(cut && progress) {
-            Some(last)
-        } else {
-            next.checked_sub(1)
-        };
+        over |= fetching.next > fetching.last;
+        let reached = fetching.next.checked_sub(1);
         let mut guard = self.route.lock();
         let reader = (guard.readers.iter_mut()).find(|r| std::ptr::eq(&*r.lane, lane));
         if let (Some(reader), Some(reached)) = (reader, reached) {
@@ -407,9 +409,8 @@ fn start(route: &SourceRoute, me: Weak<Lane>, lane: &Lane, fetching: &Fetching) 
             Fetched::Batch(sequence, payload) => {
                 inner.bytes += payload.len();
                 inner.batches.push_back((sequence, payload));
-                inner.cut = inner.bytes > FETCH_BYTES;
-                inner.ended |= inner.cut;
-                !inner.cut
+                inner.ended = inner.bytes > FETCH_BYTES;
+                !inner.ended
             }
             Fetched::End => {
                 inner.ended = true;
@@ -435,6 +436,15 @@ fn missed(
     last: Sequence,
 ) -> Change {
     let many = last - first + 1;
+    let (source, plugin): (&str, &str) = (&state.info.name, lane.name());
+    tracing::error!(
+        plugin,
+        source,
+        epoch = epoch.0,
+        first,
+        last,
+        "neither the host nor the engine holds what this plugin missed"
+    );
     lane.counts.missed.fetch_add(many, Relaxed);
     metrics::counter!("penstock_lane_missed_batches_total", "plugin" => lane.name().to_string())
         .increment(many);

@@ -4,12 +4,15 @@ use penstock_event::{
     Batch, Change, ColumnSet, Columns, Epoch, GapReason, Item, Mode, Outlet, ResetReason, SourceId,
     SourceInfo, SourceSpec, SourceState,
 };
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
-/// An engine that still holds batches from `oldest` on.
+/// An engine that still holds batches from `oldest` on, and whose replay loses each
+/// of `lose` once.
+#[derive(Default)]
 struct Engine {
     oldest: Option<u64>,
+    lose: Mutex<BTreeSet<u64>>,
 }
 
 impl Fetch for Engine {
@@ -22,6 +25,9 @@ impl Fetch for Engine {
     ) {
         if let Some(oldest) = self.oldest {
             for sequence in first.max(oldest)..=last {
+                if self.lose.lock().unwrap().remove(&sequence) {
+                    continue;
+                }
                 if !take(Fetched::Batch(sequence, payload(sequence))) {
                     return;
                 }
@@ -34,13 +40,18 @@ impl Fetch for Engine {
 type TestRouter = Router;
 
 fn router(oldest: Option<u64>, ring: usize) -> TestRouter {
+    let lose = Mutex::default();
+    router_of(Engine { oldest, lose }, ring)
+}
+
+fn router_of(engine: Engine, ring: usize) -> TestRouter {
     let config = RouterConfig {
         ring_bytes: ring,
         ring_total_bytes: 1 << 30,
         lanes_total_bytes: 1 << 30,
         limits: penstock_decode::Limits::default(),
     };
-    Router::new(config, Arc::new(Engine { oldest }))
+    Router::new(config, Arc::new(engine))
 }
 
 fn lane(router: &TestRouter, bytes: usize, when_full: WhenFull) -> Arc<Lane> {
@@ -251,6 +262,22 @@ fn a_lane_that_gains_on_the_ring_fetches_until_it_is_there() {
 }
 
 #[test]
+fn what_a_replay_lost_is_asked_for_again() {
+    let engine = Engine {
+        oldest: Some(0),
+        // In the middle, and the end.
+        lose: Mutex::new(BTreeSet::from([100, 101, 300])),
+    };
+    let (router, state) = (router_of(engine, 2_000), source());
+    (0..=400).for_each(|s| deliver(&router, &state, 0, s));
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    assert_eq!(
+        drain(&lane),
+        expect(&[&words(&["joined"]), &batches(0, 0..=400)])
+    );
+}
+
+#[test]
 fn what_neither_ring_nor_engine_holds_is_a_gap() {
     let (router, state) = (router(Some(40), 2_000), source());
     (0..=300).for_each(|s| deliver(&router, &state, 0, s));
@@ -416,7 +443,7 @@ fn all_lanes_together_are_bounded() {
         lanes_total_bytes: 3_000,
         limits: penstock_decode::Limits::default(),
     };
-    let router = TestRouter::new(config, Arc::new(Engine { oldest: None }));
+    let router = TestRouter::new(config, Arc::new(Engine::default()));
     let state = source();
     let lanes = [(); 3].map(|()| lane(&router, 1 << 20, WhenFull::CatchUp));
     deliver(&router, &state, 0, 0);
