@@ -1,5 +1,7 @@
 //! The engines of the whole path: publishers on threads of this process, which
-//! send payloads made before, as fast as their sockets take them.
+//! send payloads made before as fast as the other side handles them, which is at
+//! most [`WINDOW`] behind. Without that bound most of the time would go into
+//! memory for what waits, and into getting it from the system.
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use bytes::Bytes;
@@ -7,7 +9,7 @@ use penstock_peer::Context;
 use penstock_peer::endpoint::Side;
 use penstock_peer::publisher::{Publisher, PublisherConfig};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,12 +34,19 @@ pub struct Publishers {
 #[derive(Default)]
 struct Shared {
     subscribed: AtomicUsize,
+    /// Messages of all that have been handled.
+    handled: AtomicU64,
+    /// Messages of all that have been sent.
+    sent: AtomicU64,
     go: AtomicBool,
     stop: AtomicBool,
 }
 
-/// Batches between two looks at the replay socket.
-const BURST: usize = 256;
+/// Messages sent and not yet handled, at most.
+pub const WINDOW: u64 = 8_192;
+
+/// Batches between two looks at the replay socket and at the window.
+const BURST: usize = 64;
 
 const ANY: &str = "tcp://127.0.0.1:*";
 
@@ -73,6 +82,11 @@ impl Publishers {
         let begun = Instant::now();
         self.shared.go.store(true, Relaxed);
         begun
+    }
+
+    /// So many messages of all have been handled: more may follow.
+    pub fn handled(&self, messages: u64) {
+        self.shared.handled.store(messages, Relaxed);
     }
 
     /// Ends them.
@@ -130,6 +144,13 @@ fn work(payloads: &[Bytes], shared: &Shared, opened: &Sender<Endpoints>) -> Resu
         publisher.wait(Duration::from_millis(1))?;
     }
     for burst in payloads.chunks(BURST) {
+        while shared.sent.load(Relaxed) >= shared.handled.load(Relaxed) + WINDOW {
+            if shared.stop.load(Relaxed) {
+                return Ok(());
+            }
+            publisher.wait(Duration::from_millis(1))?;
+        }
+        shared.sent.fetch_add(burst.len() as u64, Relaxed);
         for payload in burst {
             let fate = publisher.publish(payload.clone())?;
             ensure!(fate.sent, "a batch was not sent");

@@ -39,7 +39,10 @@ const PATIENCE_MS: i32 = 30_000;
 /// Messages that may wait in it, as in the daemon.
 const HWM: i32 = 100_000;
 
-/// Receives, says so, and stays until its input ends, so that its CPU time can
+/// Messages between two words about them.
+const STEP: u64 = 1_024;
+
+/// Receives, says how far it is, and stays until its input ends, so that its CPU time can
 /// still be read.
 pub fn run(args: &Args) -> Result<()> {
     let context = zmq::Context::new();
@@ -64,12 +67,20 @@ pub fn run(args: &Args) -> Result<()> {
             }
         }
         got.messages += 1;
+        if got.messages.is_multiple_of(STEP) && got.messages < args.messages {
+            say(&got)?;
+        }
     }
+    say(&got)?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+fn say(got: &Received) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &got)?;
+    serde_json::to_writer(&mut out, got)?;
     writeln!(out)?;
     out.flush()?;
-    std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
@@ -99,7 +110,7 @@ impl Receiver {
         self.child.id()
     }
 
-    /// Waits until it has received everything.
+    /// Waits for its next word: how far it is.
     pub fn received(&mut self) -> Result<Received> {
         let mut line = String::new();
         self.output.read_line(&mut line)?;
