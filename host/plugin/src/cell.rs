@@ -23,6 +23,7 @@ impl Cell {
     pub(crate) fn new(host: &Arc<Host>, setup: &Arc<Setup>) -> Self {
         let mut store = Store::new(host.engine(), Ctx::new(setup.clone()));
         store.limiter(|ctx| ctx);
+        store.epoch_deadline_callback(|mut ctx| Ok(ctx.data_mut().clock.look()));
         store.set_hostcall_fuel(setup.limits.hostcall_bytes);
         Self {
             store,
@@ -52,8 +53,9 @@ impl Cell {
             return Err(CallError::Dead);
         }
         let begun = Instant::now();
-        self.store.set_epoch_deadline(Host::ticks(limit));
         self.store.data_mut().begin(limit, begun);
+        let ticks = self.store.data_mut().clock.begin(limit);
+        self.store.set_epoch_deadline(ticks);
         let result = call(&mut self.store);
         self.last_call = begun.elapsed();
         self.store.data_mut().end();

@@ -1,3 +1,4 @@
+use crate::clock::Clock;
 use crate::host::log::Level;
 use crate::host::metrics::Handles;
 use crate::setup::Setup;
@@ -29,6 +30,8 @@ pub(crate) struct Ctx {
     pub(crate) deadline: Instant,
     /// Bytes that the call under way has published.
     pub(crate) published: usize,
+    /// Of the call under way.
+    pub(crate) clock: Clock,
     /// The last words of the call under way, for the report of its end.
     pub(crate) words: String,
     /// Bytes of linear memory.
@@ -81,6 +84,7 @@ impl Ctx {
             current: None,
             deadline: Instant::now(),
             published: 0,
+            clock: Clock::default(),
             words: String::new(),
             memory: 0,
             starved: false,

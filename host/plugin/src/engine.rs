@@ -26,7 +26,7 @@ pub struct Compiled {
 }
 
 /// How often deadlines are looked at. They are this much late at most, twice.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(5);
 
 /// Largest file taken for a component, in bytes.
 const MAX_COMPONENT_BYTES: usize = 64 << 20;

@@ -22,6 +22,7 @@ mod backoff;
 mod bindings;
 mod cell;
 mod check;
+mod clock;
 mod convert;
 mod ctx;
 mod engine;

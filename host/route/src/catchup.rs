@@ -30,6 +30,8 @@ const FETCHES: u32 = 3;
 pub(crate) struct Detached {
     route: Arc<SourceRoute>,
     fetching: Option<Fetching>,
+    /// It fetched: the ring keeps more until it is attached again.
+    holding: bool,
     /// Fetches that did not help, and how many batches the last one was to bring.
     fetches: u32,
     asked: Sequence,
@@ -81,6 +83,7 @@ impl Detached {
         Self {
             route,
             fetching: None,
+            holding: false,
             fetches: 0,
             asked: Sequence::MAX,
             after: 0,
@@ -126,11 +129,19 @@ impl Detached {
         self.greet(reader, ring, &mut steps);
         let mut stay = true;
         match self.lost(reader, ring, lane, &mut steps) {
-            Some(range) => self.fetching = Some(range),
+            Some(range) => {
+                self.fetching = Some(range);
+                if !std::mem::replace(&mut self.holding, true) {
+                    ring.hold(true);
+                }
+            }
             None => {
                 read(reader, route.state.info.id, ring, &mut steps);
                 if reader.next >= ring.end() {
                     stay = false;
+                    if std::mem::take(&mut self.holding) {
+                        ring.hold(false);
+                    }
                     if *left {
                         steps.push(Step::change(reader, Change::Left(route.state.info.id)));
                         readers.remove(at);
@@ -325,6 +336,14 @@ impl Detached {
         drop(guard);
         if over {
             self.fetching = None;
+        }
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        if self.holding {
+            self.route.lock().ring.hold(false);
         }
     }
 }

@@ -205,7 +205,10 @@ impl Lane {
     pub fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
+        let detached = std::mem::take(&mut inner.detached);
         drop(inner);
+        // They let go of their sources, whose locks come before this one.
+        drop(detached);
         self.nudge();
     }
 
@@ -250,13 +253,18 @@ impl Lane {
         let mut inner = self.lock();
         inner.decoder = decode;
         inner.catching -= 1;
-        if inner.generation == generation {
+        let current = inner.generation == generation;
+        if current {
             inner.caught.append(&mut caught);
-            if stay {
-                inner.detached.push_back(detached);
-            }
         }
-        inner
+        if current && stay {
+            inner.detached.push_back(detached);
+            return inner;
+        }
+        drop(inner);
+        // It lets go of its source, whose lock comes before this one.
+        drop(detached);
+        self.lock()
     }
 
     // What the router does.
@@ -317,10 +325,13 @@ impl Lane {
         for queued in caught.iter().chain(&queue) {
             places.entry(queued.item.source()).or_insert(queued.place);
         }
-        inner.detached.clear();
+        let detached = std::mem::take(&mut inner.detached);
         inner.bytes = 0;
         inner.popped = inner.pushed;
         inner.generation += 1;
+        drop(inner);
+        // They let go of their sources, whose locks come before this one.
+        drop(detached);
         self.budget.give(bytes);
         places
     }

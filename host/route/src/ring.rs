@@ -42,6 +42,9 @@ pub(crate) struct EpochSpan {
 /// Epochs remembered for lanes that slept through restarts.
 const SPANS: usize = 64;
 
+/// A ring may grow to this many times its limit while a lane fetches.
+const WHILE_FETCHING: usize = 8;
+
 /// Offsets count entries since the source joined; `start..end` are held.
 #[derive(Debug)]
 pub(crate) struct Ring {
@@ -49,6 +52,9 @@ pub(crate) struct Ring {
     start: u64,
     bytes: usize,
     limit: usize,
+    /// Lanes that fetch from the engine what the ring lost: while they do, it loses
+    /// less, or they would never arrive.
+    fetching: usize,
     total: Arc<Budget>,
     spans: VecDeque<EpochSpan>,
 }
@@ -70,6 +76,7 @@ impl Ring {
             start: 0,
             bytes: 0,
             limit,
+            fetching: 0,
             total,
             spans: VecDeque::from([EpochSpan {
                 epoch: Epoch(0),
@@ -90,6 +97,14 @@ impl Ring {
     pub fn get(&self, offset: u64) -> Option<&Entry> {
         let at = offset.checked_sub(self.start)?;
         self.entries.get(usize::try_from(at).ok()?)
+    }
+
+    /// A lane begins to fetch, or has arrived or given up.
+    pub fn hold(&mut self, fetches: bool) {
+        self.fetching = match fetches {
+            true => self.fetching + 1,
+            false => self.fetching.saturating_sub(1),
+        };
     }
 
     /// Epochs in order, the running one last.
@@ -163,8 +178,12 @@ impl Ring {
         self.bytes += bytes;
         self.total.force(bytes);
         self.entries.push_back(entry);
+        let limit = match self.fetching {
+            0 => self.limit,
+            _ => self.limit.saturating_mul(WHILE_FETCHING),
+        };
         // The newest always stays, however large: a full lane can still get it.
-        while self.entries.len() > 1 && (self.bytes > self.limit || self.total.over()) {
+        while self.entries.len() > 1 && (self.bytes > limit || self.total.over()) {
             if let Some(old) = self.entries.pop_front() {
                 self.start += 1;
                 self.bytes -= old.bytes();

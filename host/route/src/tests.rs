@@ -262,6 +262,28 @@ fn a_lane_that_gains_on_the_ring_fetches_until_it_is_there() {
 }
 
 #[test]
+fn a_ring_keeps_more_while_a_lane_fetches() {
+    let (router, state) = (router(Some(0), 2_000), source());
+    (0..=400).for_each(|s| deliver(&router, &state, 0, s));
+    let before = router.kept().0;
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    assert!(matches!(lane.next(), Some(Item::Change(Change::Joined(_)))));
+    lane.done();
+    (401..=430).for_each(|s| deliver(&router, &state, 0, s));
+    assert!(router.kept().0 > before, "nothing was evicted meanwhile");
+    assert_eq!(drain(&lane), batches(0, 0..=430));
+    deliver(&router, &state, 0, 431);
+    assert!(router.kept().0 <= before, "the limit holds again");
+    // An instance that dies while it fetches holds nothing up.
+    (432..=800).for_each(|s| deliver(&router, &state, 0, s));
+    router.rewind(&lane);
+    lane.next();
+    router.close(&lane);
+    (801..=900).for_each(|s| deliver(&router, &state, 0, s));
+    assert!(router.kept().0 <= before);
+}
+
+#[test]
 fn what_a_replay_lost_is_asked_for_again() {
     let engine = Engine {
         oldest: Some(0),
