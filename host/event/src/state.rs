@@ -55,6 +55,8 @@ totals! {
     malformed,
     /// Messages seen before.
     duplicates,
+    /// Messages of an engine that was gone, left out: a reset makes them void.
+    stale_frames,
     /// Restarts seen.
     restarts,
     /// Times a gap opened.

@@ -43,6 +43,7 @@ totals! {
     SkippedEvents skipped_events "penstock_source_skipped_events_total",
     Malformed malformed "penstock_source_malformed_total",
     Duplicates duplicates "penstock_source_duplicates_total",
+    StaleFrames stale_frames "penstock_source_stale_frames_total",
     Restarts restarts "penstock_source_restarts_total",
     Gaps gaps "penstock_source_gaps_opened_total",
     GapsFilled gaps_filled "penstock_source_gaps_filled_total",

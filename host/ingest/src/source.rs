@@ -333,6 +333,7 @@ impl Source {
             Output::Note(note) => self.meters.add(
                 match note {
                     Note::Duplicate => Total::Duplicates,
+                    Note::Stale => Total::StaleFrames,
                     Note::GapOpened => Total::Gaps,
                     Note::GapFilled => Total::GapsFilled,
                     Note::TwoPublishers => Total::TwoPublishers,

@@ -1,71 +1,157 @@
-use crate::Frame;
-use penstock_event::Sequence;
-use std::collections::BTreeMap;
+//! Frames that wait, and digests of frames that came lately.
 
-/// Live frames that wait for what comes before them.
+use crate::{Config, Frame};
+use penstock_event::Sequence;
+use std::collections::VecDeque;
+
+/// A live frame that waits.
+#[derive(Debug)]
+pub(crate) struct Waiting<P> {
+    pub(crate) sequence: Sequence,
+    pub(crate) digest: u64,
+    pub(crate) frame: P,
+}
+
+/// Frames in the order they came, with their bytes counted.
 #[derive(Debug)]
 pub(crate) struct Buffer<P> {
-    frames: BTreeMap<Sequence, P>,
+    frames: VecDeque<Waiting<P>>,
     bytes: usize,
 }
 
 // === impl Buffer ===
 
 impl<P: Frame> Buffer<P> {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            frames: BTreeMap::new(),
+            frames: VecDeque::new(),
             bytes: 0,
         }
     }
 
-    /// False: a frame of that sequence waits already.
-    pub fn insert(&mut self, sequence: Sequence, frame: P) -> bool {
-        if self.frames.contains_key(&sequence) {
-            return false;
+    pub(crate) fn push(&mut self, waiting: Waiting<P>) {
+        self.bytes = self.bytes.saturating_add(waiting.frame.bytes());
+        self.frames.push_back(waiting);
+    }
+
+    /// Takes the oldest. The last one out gives the memory back: waiting is rare,
+    /// and a source must not keep what one bad minute needed.
+    pub(crate) fn pop(&mut self) -> Option<Waiting<P>> {
+        let waiting = self.frames.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(waiting.frame.bytes());
+        if self.frames.is_empty() {
+            self.frames = VecDeque::new();
         }
-        self.bytes += frame.bytes();
-        self.frames.insert(sequence, frame);
-        true
+        Some(waiting)
     }
 
-    pub fn first(&self) -> Option<Sequence> {
-        self.frames.keys().next().copied()
+    pub(crate) fn front(&self) -> Option<&Waiting<P>> {
+        self.frames.front()
     }
 
-    pub fn digest(&self, sequence: Sequence) -> Option<u64> {
-        self.frames.get(&sequence).map(Frame::digest)
+    pub(crate) fn back(&self) -> Option<&Waiting<P>> {
+        self.frames.back()
     }
 
-    pub fn take(&mut self, sequence: Sequence) -> Option<P> {
-        let frame = self.frames.remove(&sequence)?;
-        self.bytes -= frame.bytes();
-        Some(frame)
+    /// Digest of the frame of that number, where sequences rise.
+    pub(crate) fn find(&self, sequence: Sequence) -> Option<u64> {
+        let i = self.frames.partition_point(|w| w.sequence < sequence);
+        let found = self.frames.get(i).filter(|w| w.sequence == sequence);
+        found.map(|w| w.digest)
     }
 
-    /// Drops what is below `sequence`: it was delivered.
-    pub fn forget_below(&mut self, sequence: Sequence) {
-        while let Some(first) = self.first().filter(|first| *first < sequence) {
-            self.take(first);
-        }
+    /// How many frames end with the last one of which `what` is true.
+    pub(crate) fn last_where(&self, what: impl Fn(&Waiting<P>) -> bool) -> usize {
+        self.frames.iter().rposition(what).map_or(0, |i| i + 1)
     }
 
-    /// Takes in another buffer; frames of our own stay.
-    pub fn merge(&mut self, other: Self) {
-        for (sequence, frame) in other.frames {
-            self.insert(sequence, frame);
-        }
+    pub(crate) fn any(&self, what: impl Fn(&Waiting<P>) -> bool) -> bool {
+        self.frames.iter().any(what)
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.frames.len()
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// Moves all of `other` behind what is here.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.frames.append(&mut other.frames);
+        other.bytes = 0;
+    }
+
+    /// True when this buffer and `other` together hold more than may wait.
+    pub(crate) fn over(&self, other: &Self, config: &Config) -> bool {
+        self.len() + other.len() > config.buffer_frames
+            || self.bytes.saturating_add(other.bytes) > config.buffer_bytes
+    }
+
+    /// Index of the first frame after the last time that sequences went back:
+    /// what lies before it comes from an earlier engine. 0 when they never did.
+    pub(crate) fn last_turn(&self) -> usize {
+        let mut turn = 0;
+        let mut highest: Option<Sequence> = None;
+        for (i, w) in self.frames.iter().enumerate() {
+            let back = highest.is_some_and(|h| w.sequence <= h);
+            if back && !self.frames.range(turn..i).any(|o| o.same(w)) {
+                turn = i;
+                highest = Some(w.sequence);
+            } else {
+                highest = highest.max(Some(w.sequence));
+            }
+        }
+        turn
+    }
+}
+
+// === impl Waiting ===
+
+impl<P> Waiting<P> {
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        self.sequence == other.sequence && self.digest == other.digest
+    }
+}
+
+/// Frames whose digests are remembered.
+pub(crate) const RECENT: usize = 64;
+
+/// Digests of the last [`RECENT`] frames that came, live or by replay.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    ring: [(Sequence, u64); RECENT],
+    at: usize,
+    len: usize,
+}
+
+// === impl Recent ===
+
+impl Recent {
+    pub(crate) fn new() -> Self {
+        Self {
+            ring: [(0, 0); RECENT],
+            at: 0,
+            len: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, sequence: Sequence, digest: u64) {
+        self.ring[self.at % RECENT] = (sequence, digest);
+        self.at = (self.at + 1) % RECENT;
+        self.len = (self.len + 1).min(RECENT);
+    }
+
+    /// Digest of a frame, if it is remembered.
+    pub(crate) fn find(&self, sequence: Sequence) -> Option<u64> {
+        let known = self.ring.iter().take(self.len);
+        known.rev().find(|(s, _)| *s == sequence).map(|(_, d)| *d)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+        self.at = 0;
     }
 }

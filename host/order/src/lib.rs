@@ -1,21 +1,30 @@
-//! The order of one source's stream: a pure state machine. It knows no socket, no
-//! thread and no clock; time and frames come in, deliveries and requests go out.
+//! The order of one source's stream: a pure state machine. It knows no socket,
+//! no thread and no clock; time and frames come in, deliveries and requests go out.
+//! (The states and their transitions are drawn in `machine.rs`.)
 //!
-//! [`Machine`] has the states and what leads from one to the other.
+//! It guarantees, whatever comes in: within an epoch sequences rise, each jump is
+//! covered by [`Output::Gap`] before the delivery behind it, each change of epoch is
+//! announced by [`Output::Reset`], and what waits is bounded in frames, in bytes and
+//! in time. Each wait shows in [`Machine::deadline`].
 //!
-//! Guarantees: within an epoch, sequences are delivered in rising order, each once;
-//! what is left out is covered by gaps told before any later delivery; an epoch
-//! begins with a reset; every wait has a deadline; what waits is bounded. It does
-//! not decode, and it does not open the replays it asks for.
+//! It does not decode, does not open replays itself, and does not know topics: a
+//! socket that carries several streams needs a machine for each.
 
 mod buffer;
-mod connection;
+mod fill;
+mod join;
 mod live;
 mod machine;
-mod replay;
+#[cfg(test)]
+mod mutant;
 mod suspects;
+mod tail;
+#[cfg(test)]
+mod tests;
 mod transition;
 mod types;
+mod verify;
 
 pub use machine::Machine;
+pub(crate) use transition::Transition;
 pub use types::{Config, Frame, Input, Micros, Note, Output, ReplayId, Status};

@@ -1,3 +1,5 @@
+//! What goes into the machine and what comes out.
+
 use penstock_event::{Epoch, GapReason, Position, ResetReason, Sequence};
 
 /// Time since an arbitrary start, in microseconds.
@@ -45,19 +47,36 @@ pub enum Input<P> {
     /// The connection was lost.
     Disconnected,
     /// A live frame.
-    Live { sequence: Sequence, frame: P },
+    Live {
+        /// Its sequence.
+        sequence: Sequence,
+        /// Its payload.
+        frame: P,
+    },
     /// A replay left the queue and its request was sent: its wait begins now.
-    ReplayStarted { replay: ReplayId },
+    ReplayStarted {
+        /// Which.
+        replay: ReplayId,
+    },
     /// A frame of a replay.
     Replayed {
+        /// Of which.
         replay: ReplayId,
+        /// Its sequence.
         sequence: Sequence,
+        /// Its payload.
         frame: P,
     },
     /// The end marker of a replay.
-    ReplayEnd { replay: ReplayId },
+    ReplayEnd {
+        /// Which.
+        replay: ReplayId,
+    },
     /// The replay's socket failed.
-    ReplayFailed { replay: ReplayId },
+    ReplayFailed {
+        /// Which.
+        replay: ReplayId,
+    },
     /// Discovery says the engine is a new one.
     Announced,
     /// Time passed.
@@ -69,25 +88,46 @@ pub enum Input<P> {
 pub enum Output<P> {
     /// The next batch.
     Deliver {
+        /// Restarts before it.
         epoch: Epoch,
+        /// Its sequence.
         sequence: Sequence,
+        /// Its payload.
         frame: P,
+        /// It came by replay.
         replayed: bool,
     },
     /// These will never come.
     Gap {
+        /// Restarts before it.
         epoch: Epoch,
+        /// The first one missing.
         first: Sequence,
+        /// The last one missing.
         last: Sequence,
+        /// Why.
         reason: GapReason,
     },
     /// The engine restarted.
-    Reset { epoch: Epoch, reason: ResetReason },
+    Reset {
+        /// The epoch that begins.
+        epoch: Epoch,
+        /// How it was noticed.
+        reason: ResetReason,
+    },
     /// Ask the engine for everything from `from` on. At most one replay is asked
     /// for at a time; a new one replaces the one before.
-    StartReplay { replay: ReplayId, from: Sequence },
+    StartReplay {
+        /// Its name from now on.
+        replay: ReplayId,
+        /// The first sequence wanted.
+        from: Sequence,
+    },
     /// Close the replay: its frames are not wanted any more.
-    StopReplay { replay: ReplayId },
+    StopReplay {
+        /// Which.
+        replay: ReplayId,
+    },
     /// For counters alone.
     Note(Note),
 }
@@ -103,6 +143,9 @@ pub enum Note {
     GapFilled,
     /// A frame of a second publisher on one topic was left out.
     TwoPublishers,
+    /// A frame of an engine that is gone was left out: the reset before or after it
+    /// makes it void.
+    Stale,
 }
 
 /// What `penstock ctl sources` shows.
