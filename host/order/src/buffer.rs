@@ -116,42 +116,39 @@ impl<P> Waiting<P> {
     }
 }
 
-/// Frames whose digests are remembered.
-pub(crate) const RECENT: usize = 64;
+/// Frames whose digests are remembered: how far one of two ways to an engine may lag
+/// behind the other before its copies call for a check.
+pub(crate) const RECENT: usize = 256;
 
-/// Digests of the last [`RECENT`] frames that came, live or by replay.
-#[derive(Debug)]
+/// Digests of the last [`RECENT`] frames delivered.
+#[derive(Debug, Default)]
 pub(crate) struct Recent {
-    ring: [(Sequence, u64); RECENT],
-    at: usize,
-    len: usize,
+    ring: Vec<(Sequence, u64)>,
+    /// The oldest one, once the ring is full.
+    oldest: usize,
 }
 
 // === impl Recent ===
 
 impl Recent {
-    pub(crate) fn new() -> Self {
-        Self {
-            ring: [(0, 0); RECENT],
-            at: 0,
-            len: 0,
-        }
-    }
-
     pub(crate) fn push(&mut self, sequence: Sequence, digest: u64) {
-        self.ring[self.at % RECENT] = (sequence, digest);
-        self.at = (self.at + 1) % RECENT;
-        self.len = (self.len + 1).min(RECENT);
+        if self.ring.len() < RECENT {
+            self.ring.push((sequence, digest));
+            return;
+        }
+        self.ring[self.oldest] = (sequence, digest);
+        self.oldest = (self.oldest + 1) % RECENT;
     }
 
     /// Digest of a frame, if it is remembered.
     pub(crate) fn find(&self, sequence: Sequence) -> Option<u64> {
-        let known = self.ring.iter().take(self.len);
-        known.rev().find(|(s, _)| *s == sequence).map(|(_, d)| *d)
+        let (newer, older) = self.ring.split_at(self.oldest);
+        let mut known = newer.iter().rev().chain(older.iter().rev());
+        known.find(|(s, _)| *s == sequence).map(|(_, d)| *d)
     }
 
     pub(crate) fn clear(&mut self) {
-        self.len = 0;
-        self.at = 0;
+        self.ring.clear();
+        self.oldest = 0;
     }
 }

@@ -183,7 +183,7 @@ impl<P: Frame> Machine<P> {
             epoch: Epoch(0),
             last: None,
             high: None,
-            recent: Recent::new(),
+            recent: Recent::default(),
             complete: true,
             live_seen: false,
             distrust: false,

@@ -229,7 +229,7 @@ impl World {
 
     /// The same frame again, by another way.
     pub(super) fn duplicate(&mut self) -> Verdict {
-        let reach = if self.config.replay { 150 } else { 30 };
+        let reach = if self.config.replay { 500 } else { 100 };
         let oldest = self.came.len().saturating_sub(reach);
         if !self.connected || self.came.is_empty() {
             return Ok(());
