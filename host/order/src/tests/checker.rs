@@ -224,6 +224,11 @@ impl Checker {
         Ok(())
     }
 
+    /// The life that the consumer is with, if it has anything.
+    pub(super) fn life(&self) -> Option<u32> {
+        self.life
+    }
+
     /// The next sequence the consumer expects.
     pub(super) fn next(&self) -> u64 {
         self.next

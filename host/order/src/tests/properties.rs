@@ -103,11 +103,17 @@ fn end(w: &mut World, has_replay: bool) -> Verdict {
         w.engine.next,
         w.check.next()
     );
+    let life = w.check.life();
+    demand!(
+        life.is_none_or(|life| life == w.engine.life),
+        "the consumer is with life {life:?}, the engine is life {}",
+        w.engine.life
+    );
     Ok(())
 }
 
-pub(super) fn story(seed: u64, mutant: Option<Mutant>) -> String {
-    let (verdict, world) = run(seed, mutant, true);
+fn story(seed: u64) -> String {
+    let (verdict, world) = run(seed, None, true);
     let story = world.trace.join("\n");
     format!("{story}\nseed {seed}: {}", verdict.unwrap_err())
 }
@@ -117,7 +123,7 @@ fn whatever_happens_the_promises_hold() {
     let mut counts = vec![0u64; Transition::ALL.len()];
     for seed in 0..SEQUENCES {
         let (verdict, world) = run(seed, None, false);
-        assert!(verdict.is_ok(), "{}", story(seed, None));
+        assert!(verdict.is_ok(), "{}", story(seed));
         for (sum, n) in counts.iter_mut().zip(&world.machine.taps.counts) {
             *sum += u64::from(*n);
         }
