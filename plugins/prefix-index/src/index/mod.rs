@@ -31,7 +31,9 @@ mod evict;
 mod find;
 mod mix;
 mod node;
+mod remove;
 mod slab;
+mod store;
 mod table;
 mod worker;
 
@@ -40,7 +42,7 @@ mod naive;
 #[cfg(test)]
 mod tests;
 
-use chain::{Chain, Holder, Holders};
+use chain::{Chain, Holder};
 use find::Scratch;
 use mix::BuildMixer;
 use node::{Node, Recency};
@@ -48,15 +50,14 @@ use penstock_sdk::{Medium, hash};
 use slab::{NONE, Slab};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Range;
 use table::Table;
-use worker::{Key, Size, Workers};
+use worker::{Key, Workers};
 
 pub use find::Prefix;
 
 /// Price of a node in bytes: its slot, and its share of a table that has just
 /// grown.
-pub const NODE_BYTES: u64 = 80;
+pub const NODE_BYTES: u64 = 96;
 
 /// Price of a chain in bytes, its first holder included.
 pub const CHAIN_BYTES: u64 = 80;
@@ -150,20 +151,6 @@ pub struct Sizes {
     pub bytes: u64,
 }
 
-// === impl Stored ===
-
-impl Stored<'_> {
-    /// The chain of block `i` under `parent`; none when its tokens are unknown.
-    #[inline]
-    fn chain(&self, parent: u64, i: usize) -> Option<u64> {
-        let token_hash = *self.token_hashes?.get(i)?;
-        match self.extra_digests.get(i) {
-            None | Some(0) => Some(mix::chain(parent, token_hash)),
-            Some(digest) => Some(mix::chain_with_extra(parent, token_hash, *digest)),
-        }
-    }
-}
-
 // === impl Place ===
 
 impl Place {
@@ -234,140 +221,6 @@ impl Index {
             own_root: known.root,
             named: false,
         }
-    }
-
-    /// Blocks entered the cache.
-    pub fn apply_stored(&mut self, place: Place, stored: &Stored<'_>) {
-        if stored.hashes.is_empty() {
-            return;
-        }
-        self.several_models |= place.key.root != place.own_root;
-        let Some(worker) = self.workers.find_or_make(place.key) else {
-            self.counts.refused += stored.hashes.len() as u64;
-            return;
-        };
-        self.workers.get_mut(worker).note_group(stored.group);
-        let size = Size {
-            tokens: stored.block_size,
-            bigram: stored.bigram,
-        };
-        if stored.token_hashes.is_some() {
-            self.workers.note_size(worker, size);
-        }
-        let salt = mix::node_salt(self.seed, worker, stored.group);
-        // The chain before the next block, and the slot where it was seen.
-        let mut before = match stored.parent {
-            None => Some((place.key.root ^ self.seed, NONE)),
-            Some(parent) => self.chain_of(worker, mix::node_key(salt, parent)),
-        };
-        for first in (0..stored.hashes.len()).step_by(AHEAD) {
-            let last = (first + AHEAD).min(stored.hashes.len());
-            let mut keys = [0; AHEAD];
-            self.read_ahead(salt, before, stored, first..last, &mut keys);
-            for (i, key) in (first..last).zip(keys) {
-                before = self.store_block(worker, key, before, stored, i);
-                self.trim();
-            }
-        }
-        if self.workers.get(worker).nodes == 0 {
-            self.idle.push(worker);
-        }
-    }
-
-    /// One block of a stored event; returns the chain that it ends.
-    #[inline]
-    fn store_block(
-        &mut self,
-        worker: u32,
-        key: u64,
-        before: Option<(u64, u32)>,
-        stored: &Stored<'_>,
-        i: usize,
-    ) -> Option<(u64, u32)> {
-        let chain = before.and_then(|(parent, _)| stored.chain(parent, i));
-        let Some(node) = self.store(worker, key, stored.medium.slot(), stored.block_size) else {
-            self.counts.refused += 1;
-            return None;
-        };
-        match (self.nodes.get(node).chain, chain) {
-            (NONE, Some(chain)) => self.link(node, chain, before, stored.block_size),
-            (NONE, None) => {
-                self.counts.unchained += 1;
-                None
-            }
-            (known, _) => Some((self.chains.get(known).hash, known)),
-        }
-    }
-
-    /// Fills in the keys of some blocks, and looks at where they and their
-    /// chains will be looked up: the cache misses of all of them overlap.
-    #[inline]
-    fn read_ahead(
-        &self,
-        salt: u64,
-        before: Option<(u64, u32)>,
-        stored: &Stored<'_>,
-        blocks: Range<usize>,
-        keys: &mut [u64; AHEAD],
-    ) {
-        let mut chain = before.map(|(hash, _)| hash);
-        let mut seen = 0;
-        for (i, key) in blocks.zip(keys) {
-            *key = mix::node_key(salt, stored.hashes.get(i).copied().unwrap_or(0));
-            seen ^= self.node_table.peek(*key);
-            chain = chain.and_then(|parent| stored.chain(parent, i));
-            if let Some(chain) = chain {
-                seen ^= self.chain_table.peek(chain);
-            }
-        }
-        std::hint::black_box(seen);
-    }
-
-    /// Blocks left the cache. An event that names no model means the source's;
-    /// a block not found there is looked for under the other models of the
-    /// same source and rank.
-    pub fn apply_removed(&mut self, place: Place, medium: Medium, group: u32, hashes: &[u64]) {
-        let own = self.workers.find(&place.key);
-        let mut others = None;
-        for hashes in hashes.chunks(AHEAD) {
-            if let Some(own) = own {
-                self.read_ahead_of_removal(own, group, hashes);
-            }
-            for hash in hashes {
-                if own.is_some_and(|w| self.remove(w, group, *hash, medium)) {
-                    continue;
-                }
-                let hit = self.several_models && !place.named && {
-                    let others: &Vec<u32> =
-                        others.get_or_insert_with(|| self.workers.others(place.key).collect());
-                    let mut others = others.iter();
-                    others.any(|w| self.remove(*w, group, *hash, medium))
-                };
-                self.counts.unknown_removes += u64::from(!hit);
-            }
-        }
-    }
-
-    /// Looks at all that the removal of some blocks will look at.
-    #[inline]
-    fn read_ahead_of_removal(&self, worker: u32, group: u32, hashes: &[u64]) {
-        let salt = mix::node_salt(self.seed, worker, group);
-        let mut keys = [0; AHEAD];
-        let mut seen = 0;
-        for (key, hash) in keys.iter_mut().zip(hashes) {
-            *key = mix::node_key(salt, *hash);
-            seen ^= self.node_table.peek(*key);
-        }
-        let mut chains = [NONE; AHEAD];
-        for (chain, key) in chains.iter_mut().zip(&keys[..hashes.len().min(AHEAD)]) {
-            if let Some(at) = self.node(worker, *key) {
-                *chain = self.nodes.get(at).chain;
-            }
-        }
-        for chain in chains.into_iter().filter(|c| *c != NONE) {
-            seen ^= self.chain_table.peek(self.chains.get(chain).hash);
-        }
-        std::hint::black_box(seen);
     }
 
     /// The whole cache of a source and rank was emptied, whatever the model.
@@ -451,82 +304,6 @@ impl Index {
         }
     }
 
-    /// Adds a reference to a block, which it makes if need be.
-    #[inline]
-    fn store(&mut self, worker: u32, key: u64, slot: usize, block_size: u32) -> Option<u32> {
-        let clock = self.clock;
-        let (at, new) = match self.any_node(key) {
-            Some(at) if self.nodes.get(at).worker != worker => return None,
-            Some(at) => (at, false),
-            None => (self.nodes.take()?, true),
-        };
-        if new {
-            *self.nodes.get_mut(at) = Node::new(key, worker, clock);
-            self.node_table.insert(key, at);
-            self.recency.push(&mut self.nodes, at);
-            self.workers.get_mut(worker).nodes += 1;
-        }
-        let node = self.nodes.get_mut(at);
-        // Moved to the front when its turn to go has come, not now.
-        node.used = !new;
-        if node.block_size == 0 {
-            node.block_size = block_size;
-        }
-        let count = &mut node.counts[slot];
-        *count = count.saturating_add(1);
-        if *count == 1 && !new {
-            self.publish_media(at);
-        }
-        Some(at)
-    }
-
-    /// Gives a node its chain.
-    #[inline]
-    fn link(
-        &mut self,
-        node: u32,
-        hash: u64,
-        before: Option<(u64, u32)>,
-        block_size: u32,
-    ) -> Option<(u64, u32)> {
-        let at = match self.any_chain(hash) {
-            Some(at) => at,
-            None => {
-                let Some(at) = self.chains.take() else {
-                    return Some((hash, NONE));
-                };
-                *self.chains.get_mut(at) = Chain {
-                    hash,
-                    block_size,
-                    touched: self.clock,
-                    odd_child: false,
-                    holders: Holders::default(),
-                };
-                self.chain_table.insert(hash, at);
-                at
-            }
-        };
-        let chain = self.chains.get_mut(at);
-        let holder = self.nodes.get(node);
-        let holder = Holder::new(holder.worker, holder.media(), node);
-        let spilled = chain.holders.spilled();
-        let pos = chain.holders.push(holder);
-        self.spilled += chain.holders.spilled() as u64;
-        self.spilled -= spilled as u64;
-        let node = self.nodes.get_mut(node);
-        (node.chain, node.pos, node.block_size) = (at, pos, block_size);
-        if let Some((parent_hash, parent)) = before
-            && parent != NONE
-        {
-            // The slot may have been evicted since and hold another chain.
-            let parent = self.chains.get_mut(parent);
-            if parent.hash == parent_hash && parent.block_size != block_size {
-                parent.odd_child = true;
-            }
-        }
-        Some((hash, at))
-    }
-
     /// Writes a node's media to the chain's list of holders.
     #[inline]
     fn publish_media(&mut self, at: u32) {
@@ -539,30 +316,5 @@ impl Index {
         if let Some(old) = holders.at_mut(node.pos) {
             *old = holder;
         }
-    }
-
-    /// Takes a reference away; false when there is none.
-    #[inline]
-    fn remove(&mut self, worker: u32, group: u32, hash: u64, medium: Medium) -> bool {
-        let key = mix::node_key(mix::node_salt(self.seed, worker, group), hash);
-        let Some(at) = self.node(worker, key) else {
-            return false;
-        };
-        let node = self.nodes.get_mut(at);
-        let count = &mut node.counts[medium.slot()];
-        match *count {
-            0 => return false,
-            1 => *count = 0,
-            _ => {
-                *count -= 1;
-                return true;
-            }
-        }
-        if node.counts == [0; node::MEDIA] {
-            self.free_node(at);
-        } else {
-            self.publish_media(at);
-        }
-        true
     }
 }

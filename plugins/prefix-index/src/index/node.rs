@@ -5,8 +5,10 @@ use super::slab::{NONE, Slab, Slot};
 /// Media of a node, in the order of `Medium::slot`.
 pub(super) const MEDIA: usize = 6;
 
-/// One block of one worker.
+/// One block of one worker. A cache line of its own: whoever looks at a part of it
+/// soon needs the rest.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(super) struct Node {
     key_low: u32,
     key_high: u32,
@@ -66,6 +68,12 @@ impl Node {
             stamp,
             ..Self::default()
         }
+    }
+
+    /// Those used before and after it.
+    #[inline]
+    pub(super) fn neighbours(&self) -> [u32; 2] {
+        [self.older, self.newer]
     }
 
     #[inline]

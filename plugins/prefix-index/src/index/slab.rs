@@ -16,7 +16,7 @@ pub(super) trait Slot: Default + Clone {
 /// freed shows a free slot.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
-    chunks: Vec<Box<[T]>>,
+    chunks: Vec<Box<[T; CHUNK]>>,
     free: u32,
     fresh: u32,
     len: u32,
@@ -46,7 +46,8 @@ impl<T: Slot> Slab<T> {
             if at > NONE - CHUNK as u32 {
                 return None;
             }
-            self.chunks.push(vec![T::default(); CHUNK].into());
+            let chunk = vec![T::default(); CHUNK].into_boxed_slice();
+            self.chunks.push(chunk.try_into().ok()?);
         }
         self.fresh += 1;
         self.len += 1;

@@ -3,16 +3,25 @@
 //! A slot is eight bytes, half of the key and the index, so that a probe takes
 //! one cache line; the slab behind it holds the whole key and settles doubts.
 //! It comes in shards, so that no single call pays for growing all of it.
-//! Linear probing, at most three quarters full, deletion by shifting back.
+//! Linear probing, at most half full, deletion by shifting back: a probe for a key
+//! that is not there looks at two and a half slots at most, on average.
 
 const SHARD_BITS: u32 = 8;
+const SHARDS: usize = 1 << SHARD_BITS;
 const EMPTY: u64 = u64::MAX;
 const SMALLEST: usize = 8;
 
 /// The table. Keys must be mixed already, and indices below `u32::MAX`.
 #[derive(Debug)]
 pub(super) struct Table {
-    shards: Vec<Shard>,
+    shards: Box<[Shard; SHARDS]>,
+}
+
+/// An empty slot where a key belongs that is not there.
+#[derive(Debug)]
+pub(super) struct Vacancy {
+    shard: usize,
+    slot: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -67,7 +76,7 @@ impl Shard {
 impl Table {
     pub(super) fn new() -> Self {
         Self {
-            shards: vec![Shard::default(); 1 << SHARD_BITS],
+            shards: Box::new(std::array::from_fn(|_| Shard::default())),
         }
     }
 
@@ -98,15 +107,39 @@ impl Table {
         }
     }
 
-    /// Puts a key in that is not there yet.
+    /// The index under `key`, or where it is to be filled in. The table must not
+    /// change in between.
     #[inline]
-    pub(super) fn insert(&mut self, key: u64, at: u32) {
-        let shard = &mut self.shards[shard_of(key)];
-        if (shard.len + 1) * 4 > shard.slots.len() * 3 {
+    pub(super) fn find_or_reserve(
+        &mut self,
+        key: u64,
+        is: impl Fn(u32) -> bool,
+    ) -> Result<u32, Vacancy> {
+        let at = shard_of(key);
+        let shard = &mut self.shards[at];
+        if (shard.len + 1) * 2 > shard.slots.len() {
             shard.grow();
         }
+        let wanted = slot(key, 0) >> 32;
+        let mut i = shard.home(slot(key, 0));
+        loop {
+            let found = shard.slots[i];
+            if found == EMPTY {
+                return Err(Vacancy { shard: at, slot: i });
+            }
+            if found >> 32 == wanted && is(found as u32) {
+                return Ok(found as u32);
+            }
+            i = (i + 1) & shard.mask();
+        }
+    }
+
+    /// Fills a vacancy in.
+    #[inline]
+    pub(super) fn fill(&mut self, vacancy: Vacancy, key: u64, at: u32) {
+        let shard = &mut self.shards[vacancy.shard % SHARDS];
         shard.len += 1;
-        shard.put(slot(key, at));
+        shard.slots[vacancy.slot] = slot(key, at);
     }
 
     /// Takes a key out that stands for `at`.
@@ -167,6 +200,8 @@ mod tests {
             let known = map.get(&key).copied();
             let is = |i: u32| keys.get(i as usize) == Some(&key);
             assert_eq!(table.find(key, is), known);
+            let vacancy = table.find_or_reserve(key, is);
+            assert_eq!(vacancy.as_ref().ok().copied(), known);
             match known {
                 Some(known) => {
                     table.remove(key, known);
@@ -175,7 +210,7 @@ mod tests {
                 None => {
                     keys.push(key);
                     let at = keys.len() as u32 - 1;
-                    table.insert(key, at);
+                    table.fill(vacancy.unwrap_err(), key, at);
                     map.insert(key, at);
                 }
             }
