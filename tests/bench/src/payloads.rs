@@ -167,8 +167,12 @@ impl Engine {
         self.begun += 1;
         // Content 0 of engine n is not content 0 of engine m, but for shared ones.
         let own = (self.number + 1) << 40 | number;
-        let content = if number % 4 == 0 { number } else { own };
-        let start = (number % 4 == 1).then_some(START_CONTENT | mix(content, 1) % STARTS);
+        let content = if number.is_multiple_of(4) {
+            number
+        } else {
+            own
+        };
+        let start = (number % 4 == 1).then_some(START_CONTENT | (mix(content, 1) % STARTS));
         let events = 4 + (mix(content, 2) % 13) as usize;
         Conversation {
             content,

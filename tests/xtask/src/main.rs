@@ -20,6 +20,20 @@ struct Args {
     command: Command,
 }
 
+/// Told here, so that nothing must be built for it.
+const BENCH_HELP: &str = "Options of the benchmark:
+  --json       one JSON object a part instead of a table
+  --quick      fewer rounds, and no trace on the whole path: about 10 s
+  --only PART  decode, index or path alone; may be given several times
+
+Ends with an error when a measurement is void (something was lost or is wrong), not
+when a figure is beyond what is expected.
+
+Examples:
+  cargo xtask bench
+  cargo xtask bench --json
+  cargo xtask bench --quick --only decode --only index";
+
 #[derive(Subcommand)]
 enum Command {
     /// Two engines, the daemon, lookups, lost frames, a swap and a restart, live.
@@ -34,9 +48,10 @@ enum Command {
         #[arg(long, value_enum)]
         only: Vec<steps::Part>,
     },
-    /// Measures decode, index and the whole path.
+    /// Measures decode, index and the whole path: about a minute once built.
+    #[command(after_help = BENCH_HELP)]
     Bench {
-        /// Options of the benchmark itself: --json, --quick, --help.
+        /// Options of the benchmark itself: --json, --quick, --only PART.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },

@@ -65,9 +65,9 @@ impl Index {
         for first in (0..stored.hashes.len()).step_by(AHEAD) {
             let last = (first + AHEAD).min(stored.hashes.len());
             self.read_ahead(salt, before, stored, first..last, &mut ahead);
-            let mut planned = ahead.chains.map(|(parent, _)| parent);
+            let mut planned = ahead.chains.as_ref().map(|(parent, _)| *parent);
             for (at, i) in (first..last).enumerate() {
-                let ends = ahead.chains.map(|(_, chains)| chains[at]);
+                let ends = ahead.chains.as_ref().map(|(_, chains)| chains[at]);
                 let chain = match before {
                     Some((parent, _)) if planned == Some(parent) => ends,
                     Some((parent, _)) => stored.chain(parent, i),
