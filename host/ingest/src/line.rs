@@ -26,6 +26,7 @@ use penstock_event::{Link, Mode, Sequence, SourceId, SourceSpec, SourceState};
 use penstock_order::Micros;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 pub(crate) struct Line {
@@ -180,6 +181,10 @@ impl Line {
         let spec = &self.state.info.spec;
         let source = &*self.state.info.name;
         let after = micros(work.config.hint_after);
+        // What was published before this daemon came arrives by replay alone.
+        if self.state.totals.replayed.load(Relaxed) > 0 {
+            self.hints.heard();
+        }
         if let Some(hint) = self.hints.due(now, after, spec) {
             tracing::warn!(source, "{hint}");
         }
@@ -254,7 +259,6 @@ impl Line {
         match self.only.and_then(|key| self.sources.get_mut(key)) {
             Some(source) => source.malformed(now, reason, size),
             None => {
-                use std::sync::atomic::Ordering::Relaxed;
                 self.state.totals.messages.fetch_add(1, Relaxed);
                 self.state.totals.malformed.fetch_add(1, Relaxed);
                 let name = &self.state.info.name;

@@ -118,14 +118,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
+        // A recording is published as it is, and nobody counts its blocks.
+        let blocks = match summary.blocks {
+            0 => String::new(),
+            blocks => format!(" {blocks} blocks,"),
+        };
         println!(
-            "{} batches, {} events, {} blocks, {} bytes in {:.1} s; {} dropped on purpose",
-            summary.batches,
-            summary.events,
-            summary.blocks,
-            summary.bytes,
-            summary.seconds,
-            summary.dropped
+            "{} batches, {} events,{blocks} {} bytes in {:.1} s; {} dropped on purpose",
+            summary.batches, summary.events, summary.bytes, summary.seconds, summary.dropped
         );
     }
     Ok(ExitCode::SUCCESS)

@@ -26,11 +26,7 @@ pub struct Args {
 
 /// Runs until a signal, then drains.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let here = PathBuf::from("penstock.toml");
-    let file = args
-        .config
-        .clone()
-        .or_else(|| here.exists().then_some(here));
+    let file = config::file(args.config.clone());
     let loaded = config::load(file.as_deref(), config::environment())?;
     let format = match loaded.config.log_format {
         LogFormat::Text => penstock_telemetry::LogFormat::Text,

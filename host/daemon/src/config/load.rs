@@ -26,12 +26,23 @@ impl Loaded {
     }
 }
 
+/// The file that a command reads: the one named, or `penstock.toml` if there is one.
+pub fn file(named: Option<PathBuf>) -> Option<PathBuf> {
+    let here = PathBuf::from("penstock.toml");
+    named.or_else(|| here.exists().then_some(here))
+}
+
+/// How messages call it.
+pub fn name(file: Option<&Path>) -> &Path {
+    file.unwrap_or(Path::new("(defaults)"))
+}
+
 /// Reads `file` (none: defaults alone) and the variables of `env`.
 pub fn load(
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
-    let name = file.unwrap_or(Path::new("(defaults)"));
+    let name = name(file);
     let text = match file {
         Some(file) => std::fs::read_to_string(file)
             .map_err(|e| ConfigError::file(file, format!("cannot be read: {e}")))?,

@@ -11,7 +11,7 @@ mod load;
 mod plugin;
 
 pub use error::ConfigError;
-pub use load::{Loaded, load};
+pub use load::{Loaded, file, load, name};
 pub use plugin::{PluginFile, load_plugin};
 
 use penstock_event::Mode;
@@ -219,13 +219,41 @@ impl Default for Query {
     }
 }
 
-/// Variables that are no keys: where the config is, and what clap reads itself.
+/// Variables that are no keys: where the config is.
 const NOT_KEYS: &[&str] = &["PENSTOCK_CONFIG_FILE"];
 
 /// The environment's overrides.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
-        (!NOT_KEYS.contains(&name.as_str())).then_some((name, value))
+        (!NOT_KEYS.contains(&name.as_str()) && !of_a_service(&name)).then_some((name, value))
     })
+}
+
+/// Kubernetes puts `PENSTOCK_PORT=tcp://…`, `PENSTOCK_SERVICE_HOST` and the like into
+/// every pod beside a Service named `penstock`.
+fn of_a_service(name: &str) -> bool {
+    let rest = name.strip_prefix("PENSTOCK_").unwrap_or_default();
+    let begins = |with| rest == with || rest.starts_with(&format!("{with}_"));
+    begins("PORT") || begins("SERVICE_HOST") || begins("SERVICE_PORT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubernetes_says_of_a_service_is_no_key() {
+        for name in [
+            "PENSTOCK_PORT",
+            "PENSTOCK_PORT_7780_TCP_ADDR",
+            "PENSTOCK_SERVICE_HOST",
+            "PENSTOCK_SERVICE_PORT_HTTP",
+        ] {
+            assert!(of_a_service(name), "{name}");
+        }
+        for name in ["PENSTOCK_LOG", "PENSTOCK_PORTS", "PENSTOCK_QUERY__HTTP"] {
+            assert!(!of_a_service(name), "{name}");
+        }
+    }
 }

@@ -111,6 +111,8 @@ impl Parts {
             ("route", old.route == new.route),
             ("query", old.query == new.query),
             ("plugins_dir", old.plugins_dir == new.plugins_dir),
+            ("scan_ms", old.scan_ms == new.scan_ms),
+            ("drain_ms", old.drain_ms == new.drain_ms),
             (
                 "log",
                 old.log == new.log && old.log_format == new.log_format,

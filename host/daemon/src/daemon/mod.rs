@@ -17,6 +17,7 @@ mod plugins;
 mod scan;
 mod sinks;
 mod sources;
+mod survey;
 mod watch;
 
 use crate::config::{Config, ConfigError, Loaded};
@@ -28,9 +29,10 @@ use penstock_query::{Beat, Doors, DoorsConfig, Gate, Heartbeats, ReadyLatch};
 use penstock_route::{Router, RouterConfig};
 use plugins::Plugins;
 use sources::Discovery;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+pub use survey::{Survey, survey};
 
 /// What the doors and the threads share.
 pub struct Parts {
@@ -87,7 +89,11 @@ impl Daemon {
             config.query.queue,
         )?;
         // Before any socket: a plugin directory that leaves open who answers is a mistake.
-        check_lookup(&plugins, file.as_deref())?;
+        survey::check_lookup(
+            file.as_deref(),
+            &plugins.directory,
+            plugins.default.as_deref(),
+        )?;
         let ingest = Ingest::start(
             ingest(&config, sabotage),
             router.clone(),
@@ -236,34 +242,4 @@ fn doors(config: &Config, loaded: &Loaded) -> Result<DoorsConfig, ConfigError> {
         max_in_flight: q.queue,
         ..DoorsConfig::default()
     })
-}
-
-/// Several plugins that answer lookups need a default.
-fn check_lookup(plugins: &Plugins, file: Option<&Path>) -> Result<(), ConfigError> {
-    if plugins.default.is_some() {
-        return Ok(());
-    }
-    let mut directory = scan::Directory::new(plugins.directory.clone());
-    let found = directory.scan(Instant::now(), true).unwrap_or_default();
-    let mut index = Vec::new();
-    for (name, found) in &found.settled {
-        // What cannot be read is refused later, with its reason.
-        let Ok(load) = load::read(found) else {
-            continue;
-        };
-        if load.file.enabled && penstock_plugin::exports(&load.wasm, "lookup") {
-            index.push(name.clone());
-        }
-    }
-    if index.len() < 2 {
-        return Ok(());
-    }
-    let file = file.unwrap_or(Path::new("(defaults)"));
-    let names = index.join(", ");
-    let mut error = ConfigError::file(
-        file,
-        format!("{names} all answer lookups; name the default"),
-    );
-    error.key = Some("query.lookup".into());
-    Err(error)
 }
