@@ -234,10 +234,14 @@ impl Daemon {
     /// # Panics
     /// It takes longer than [`PATIENCE`].
     pub fn wait_for(&self, source: &str, epoch: u32, sequence: u64) {
-        wait::until("a source's position", PATIENCE, || {
+        let there = wait::within(PATIENCE, || {
             let at = self.source(source)?.position?;
             ((at.epoch, at.sequence) >= (epoch, sequence)).then_some(())
         });
+        if there.is_none() {
+            let at = self.source(source);
+            panic!("not at {epoch}/{sequence} within {PATIENCE:?}: {at:#?}");
+        }
     }
 
     /// One of its metrics, summed over labels.
