@@ -236,7 +236,15 @@ impl Daemon {
     pub fn wait_for(&self, source: &str, epoch: u32, sequence: u64) {
         let there = wait::within(PATIENCE, || {
             let at = self.source(source)?.position?;
-            ((at.epoch, at.sequence) >= (epoch, sequence)).then_some(())
+            let there = (at.epoch, at.sequence) >= (epoch, sequence);
+            // Ingest is ahead of the lanes.
+            let idle = |p: PluginStatus| p.queue_items == 0;
+            let done = || {
+                self.control()
+                    .plugins()
+                    .is_ok_and(|p| p.into_iter().all(idle))
+            };
+            (there && done()).then_some(())
         });
         if there.is_none() {
             let at = self.source(source);

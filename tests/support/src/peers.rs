@@ -148,9 +148,9 @@ impl Peers {
     /// It takes longer than [`PATIENCE`].
     pub fn kill(&self, engine: usize) {
         self.command(engine, Command::Kill);
-        let dead = self.engines.wait(PATIENCE, |all| {
-            all.engines[engine].state == State::Dead
-        });
+        let dead = self
+            .engines
+            .wait(PATIENCE, |all| all.engines[engine].state == State::Dead);
         assert!(dead, "the engine lives");
     }
 

@@ -1,12 +1,14 @@
 //! A real engine's stream over real sockets, with frames lost on purpose: the index
 //! equals the oracle, or the answers say that they are incomplete.
 
+use penstock_peer::endpoint::Side;
 use penstock_peer::engine::EngineConfig;
 use penstock_peer::faults::Faults;
 use penstock_peer::replay::Framing;
 use penstock_query::SourceStatus;
 use penstock_testkit::daemon::{Daemon, PATIENCE, Setup};
 use penstock_testkit::judge::{Verdict, judge, prefixes};
+use penstock_testkit::oracle::Oracle;
 use penstock_testkit::peers::{Peers, losing, recording, select};
 use penstock_testkit::wait;
 
@@ -30,7 +32,15 @@ fn daemon(peers: &Peers) -> Daemon {
 }
 
 fn check(daemon: &Daemon, peers: &Peers) -> Verdict {
-    let mut oracle = peers.oracle(&[NAME]);
+    check_life(daemon, peers, 0)
+}
+
+/// As the source's life after so many others.
+fn check_life(daemon: &Daemon, peers: &Peers, life: usize) -> Verdict {
+    let mut oracle = Oracle::default();
+    for (_, sequence, payload) in peers.oracle(&[NAME]).published(NAME) {
+        oracle.publish(NAME, life, sequence, payload.to_vec());
+    }
     let asked = prefixes(&oracle, NAME);
     judge(daemon, &mut oracle, NAME, &asked)
 }
@@ -59,6 +69,7 @@ fn what_is_lost_is_replayed_and_a_restart_begins_anew() {
     assert_eq!(before.totals["gaps_filled"], before.totals["gaps"]);
     assert_eq!((before.totals["missing"], gaps(&before)), (0, vec![]));
 
+    let (stream, replay) = (peers.endpoint(0), peers.replay(0));
     peers.kill(0);
     wait::until("the loss of the engine", PATIENCE, || {
         (source(&daemon).link == "down").then_some(())
@@ -66,10 +77,17 @@ fn what_is_lost_is_replayed_and_a_restart_begins_anew() {
     // What it held before it went is still answered.
     check(&daemon, &peers).assert_equal(500);
 
-    peers.restart(0);
+    // It comes back as an older release: the same events, in other bytes.
+    drop(peers);
+    let mut config = recording("vllm-0.9.2");
+    config.publisher.endpoint = stream;
+    config.publisher.side = Side::Bind;
+    config.publisher.replay = replay;
+    config.publisher.faults = losing(LOST);
+    let peers = Peers::start(config);
     peers.burst(0, 100);
     daemon.wait_for(NAME, 1, 99);
-    let verdict = check(&daemon, &peers);
+    let verdict = check_life(&daemon, &peers, 1);
     verdict.assert_equal(500);
     assert_eq!(verdict.position, Some((1, 99)));
     assert_eq!(source(&daemon).totals["restarts"], 1);
@@ -77,7 +95,7 @@ fn what_is_lost_is_replayed_and_a_restart_begins_anew() {
     // The recording ends with a clear.
     let last = peers.burst(0, 7);
     daemon.wait_for(NAME, 1, last);
-    let verdict = check(&daemon, &peers);
+    let verdict = check_life(&daemon, &peers, 1);
     verdict.assert_equal(0);
     assert_eq!((verdict.position, verdict.hits), (Some((1, 106)), 0));
     assert!(daemon.stop().success());
@@ -139,7 +157,10 @@ fn what_replays_leave_out_too_is_reported_missing() {
     assert_eq!(after.totals["missing"], 3);
     assert!(after.verified && !after.complete, "{after:?}");
     let verdict = check(&daemon, &peers);
-    assert!(verdict.incomplete > 0 && verdict.checked == 0, "{verdict:?}");
+    assert!(
+        verdict.incomplete > 0 && verdict.checked == 0,
+        "{verdict:?}"
+    );
 
     // A clear ends what may be wrong.
     let last = peers.burst(0, 47);

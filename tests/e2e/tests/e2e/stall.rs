@@ -35,9 +35,11 @@ fn thirty_seconds_of_standstill_cost_nothing_unreported() {
         ("forgetful", Peers::start(forgetful)),
         ("mute", Peers::start(mute)),
     ];
-    let mut setup = Setup::new()
-        .config("[ingest]\nreceive_hwm = 100\n")
-        .plugin("prefix-index", "prefix-index", "");
+    let mut setup = Setup::new().config("[ingest]\nreceive_hwm = 100\n").plugin(
+        "prefix-index",
+        "prefix-index",
+        "",
+    );
     for (name, peers) in &all {
         setup = setup.source(name, &peers.endpoint(0), peers.replay(0).as_deref());
     }
@@ -86,7 +88,10 @@ fn thirty_seconds_of_standstill_cost_nothing_unreported() {
             }
             _ => {
                 assert!(missing > 0, "the stall lost nothing: {source:?}");
-                assert!(verdict.incomplete > 0 && verdict.checked == 0, "{verdict:?}");
+                assert!(
+                    verdict.incomplete > 0 && verdict.checked == 0,
+                    "{verdict:?}"
+                );
             }
         }
     }
