@@ -23,10 +23,10 @@ pub struct Setup {
 
 /// A running daemon; killed when dropped.
 pub struct Daemon {
+    /// The process; before the directory, since fields are dropped in order.
+    pub process: Process,
     /// Its directory.
     pub home: TempDir,
-    /// The process.
-    pub process: Process,
     /// `http://…`
     pub http: String,
     /// `tcp://…`

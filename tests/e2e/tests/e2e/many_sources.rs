@@ -5,7 +5,7 @@ use penstock_testkit::daemon::{PATIENCE, Setup};
 use penstock_testkit::judge::{judge, prefixes, some};
 use penstock_testkit::publish::{Publish, oracle};
 use penstock_testkit::{trace, wait};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const ENGINES: usize = 300;
 const BATCHES: u64 = 30;
@@ -13,6 +13,23 @@ const BATCHES: u64 = 30;
 /// What the daemon may use beside its sources.
 const DESCRIPTORS: usize = 150;
 const THREADS: usize = 40;
+
+fn port(endpoint: &str) -> u16 {
+    endpoint.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+/// Ports of the peers of established connections whose keepalive timer runs, in the
+/// network namespace of a process.
+fn keepalive(pid: u32) -> BTreeSet<u16> {
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    let row = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let (peer, state, timer) = (words.get(2)?, words.get(3)?, words.get(5)?);
+        let port = u16::from_str_radix(peer.split(':').nth(1)?, 16).ok()?;
+        (*state == "01" && timer.starts_with("02:")).then_some(port)
+    };
+    table.lines().filter_map(row).collect()
+}
 
 #[test]
 fn three_hundred_engines_fit_into_one_daemon() {
@@ -72,6 +89,14 @@ fn three_hundred_engines_fit_into_one_daemon() {
         "{descriptors} descriptors"
     );
     assert!(threads <= THREADS, "{threads} threads");
+
+    // Idle connections are probed, so that an engine whose host died is missed.
+    let ports = engines.endpoints.iter().map(|(stream, _)| port(stream));
+    let ports: BTreeSet<_> = ports.collect();
+    wait::until("keepalive on every connection", PATIENCE, || {
+        let probed = keepalive(daemon.process.pid());
+        probed.is_superset(&ports).then_some(())
+    });
 
     let mut oracle = oracle(&log, &record, &names);
     for name in ["engine-0", "engine-150", "engine-299"] {

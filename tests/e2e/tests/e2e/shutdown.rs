@@ -79,7 +79,7 @@ fn a_second_signal_ends_it_at_once() {
     let peers = Peers::start(recording("vllm-0.32.0-engine"));
     // Nobody listens there, so that the drain takes as long as it may.
     let stuck = "[sink.out]\nkind = \"zmq-push\"\nendpoint = \"tcp://127.0.0.1:9\"\n\
-                 full_wait_ms = 600000\n";
+                 hwm = 1\nfull_wait_ms = 600000\n";
     let mut daemon = Setup::new()
         .config("drain_ms = 60000\n")
         .source("engine", &peers.endpoint(0), peers.replay(0).as_deref())
