@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 macro_rules! totals {
     ($($total:ident $field:ident $metric:literal),* $(,)?) => {
         /// What is counted.
-        #[derive(Clone, Copy)]
+        #[derive(Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Total { $($total),* }
 
         struct Counters { $($field: Counter),* }

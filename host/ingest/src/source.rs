@@ -71,6 +71,7 @@ pub(crate) struct Source {
     ordered: u64,
     log: LogGate,
     gap_log: LogGate,
+    twin_log: LogGate,
 }
 
 // === impl Work ===
@@ -140,6 +141,7 @@ impl Source {
             ordered: 0,
             log: LogGate::default(),
             gap_log: LogGate::default(),
+            twin_log: LogGate::default(),
         }
     }
 
@@ -330,16 +332,27 @@ impl Source {
             Output::StopReplay { replay } => {
                 work.asks.push((self.key, Ask::Stop { id: replay }));
             }
-            Output::Note(note) => self.meters.add(
-                match note {
-                    Note::Duplicate => Total::Duplicates,
-                    Note::Stale => Total::StaleFrames,
-                    Note::GapOpened => Total::Gaps,
-                    Note::GapFilled => Total::GapsFilled,
-                    Note::TwoPublishers => Total::TwoPublishers,
-                },
-                1,
-            ),
+            Output::Note(note) => self.note(now, note),
+        }
+    }
+
+    fn note(&mut self, now: Micros, note: Note) {
+        let total = match note {
+            Note::Duplicate => Total::Duplicates,
+            Note::Stale => Total::StaleFrames,
+            Note::GapOpened => Total::Gaps,
+            Note::GapFilled => Total::GapsFilled,
+            Note::TwoPublishers => Total::TwoPublishers,
+        };
+        self.meters.add(total, 1);
+        if total == Total::TwoPublishers
+            && let Some(held) = self.twin_log.pass(now)
+        {
+            tracing::error!(
+                source = &*self.state.info.name,
+                held,
+                "two publishers on one topic; the later one is left out: give each engine its own"
+            );
         }
     }
 

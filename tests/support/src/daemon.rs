@@ -23,10 +23,10 @@ pub struct Setup {
 
 /// A running daemon; killed when dropped.
 pub struct Daemon {
+    /// The process; before the directory, since fields are dropped in order.
+    pub process: Process,
     /// Its directory.
     pub home: TempDir,
-    /// The process.
-    pub process: Process,
     /// `http://…`
     pub http: String,
     /// `tcp://…`
@@ -234,10 +234,22 @@ impl Daemon {
     /// # Panics
     /// It takes longer than [`PATIENCE`].
     pub fn wait_for(&self, source: &str, epoch: u32, sequence: u64) {
-        wait::until("a source's position", PATIENCE, || {
+        let there = wait::within(PATIENCE, || {
             let at = self.source(source)?.position?;
-            ((at.epoch, at.sequence) >= (epoch, sequence)).then_some(())
+            let there = (at.epoch, at.sequence) >= (epoch, sequence);
+            // Ingest is ahead of the lanes.
+            let idle = |p: PluginStatus| p.queue_items == 0;
+            let done = || {
+                self.control()
+                    .plugins()
+                    .is_ok_and(|p| p.into_iter().all(idle))
+            };
+            (there && done()).then_some(())
         });
+        if there.is_none() {
+            let at = self.source(source);
+            panic!("not at {epoch}/{sequence} within {PATIENCE:?}: {at:#?}");
+        }
     }
 
     /// One of its metrics, summed over labels.

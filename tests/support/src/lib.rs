@@ -3,15 +3,20 @@
 //! - [`oracle`]: who must hold what at a position; slow, obviously correct, and
 //!   independent of the decoder and of the plugins it judges.
 //! - [`daemon`]: the real binary as a child process that always ends.
-//! - [`engine`]: `penstock publish` as a child process, with its own log.
+//! - [`engine`]: what engines published, from their own log; [`peers`]: engines in
+//!   this process; [`publish`]: engines in another.
+//! - [`judge`]: an index against the oracle.
 //! - [`wait`]: conditions with a deadline, instead of sleeps.
 
 #![allow(clippy::unwrap_used, reason = "a test's mistake may end the test")]
 
 pub mod daemon;
 pub mod engine;
+pub mod judge;
 pub mod oracle;
+pub mod peers;
 pub mod process;
+pub mod publish;
 pub mod wait;
 
 use std::path::{Path, PathBuf};
