@@ -208,6 +208,11 @@ impl Worker {
             }
         }
         for (name, why) in &scan.odd {
+            // What it was loaded from has gone: that is a removal, of half of it.
+            if self.tried.contains_key(name) {
+                self.remove(name);
+                changed.push(name.clone());
+            }
             self.refuse(name, why.clone());
         }
         let known: Vec<String> = self.plugins.lock().keys().cloned().collect();
@@ -236,6 +241,13 @@ impl Worker {
         }
         if !load.file.enabled {
             self.remove(name);
+            // Known, so that it is neither read again nor missing in the status.
+            self.tried.insert(name.into(), found.clone());
+            let entry = Entry {
+                disabled: true,
+                ..Entry::default()
+            };
+            self.plugins.lock().insert(name.into(), entry);
             return true;
         }
         let digest = load.digest;
@@ -341,6 +353,7 @@ impl Worker {
         let mut table = plugins.lock();
         let entry = table.entry(name.into()).or_default();
         entry.refused = None;
+        entry.disabled = false;
         if entry.running.is_some() {
             self.warming_since.insert(name.into(), Instant::now());
             entry.warming = Some(new);

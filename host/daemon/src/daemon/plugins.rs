@@ -33,6 +33,8 @@ pub struct Entry {
     pub warming: Option<Running>,
     /// Why the newest files do not run.
     pub refused: Option<String>,
+    /// Its file says `enabled = false`.
+    pub disabled: bool,
 }
 
 /// An instance with all that belongs to it.
@@ -158,7 +160,7 @@ impl Plugins {
 fn describe(name: &str, entry: &Entry) -> PluginStatus {
     let mut status = PluginStatus {
         name: name.into(),
-        state: "refused".into(),
+        state: if entry.disabled { "disabled" } else { "refused" }.into(),
         load_error: entry.refused.clone(),
         ..PluginStatus::default()
     };

@@ -65,7 +65,7 @@ impl Outlets {
             if outlet.lock().is_some() {
                 continue;
             }
-            let old = before.0.get(name);
+            let old = before.0.get(name).filter(|old| old.holds(outlet));
             let mut result = outlet.open(context);
             if result.is_err()
                 && let Some(old) = old
@@ -130,6 +130,12 @@ impl Outlets {
 // === impl Outlet ===
 
 impl Outlet {
+    /// True when it stands in the way of `other`: a port or a file that both want.
+    fn holds(&self, other: &Self) -> bool {
+        let wanted = addresses(&other.config);
+        addresses(&self.config).iter().any(|a| wanted.contains(a))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Sink>> {
         self.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,6 +177,19 @@ impl Publish for Outlet {
             Some(publisher) => publisher.publish(topic, payload, source, position),
             None => Ok(()),
         }
+    }
+}
+
+/// What a sink has for itself: ports, whatever the host in front of them, and paths.
+fn addresses(config: &SinkConfig) -> Vec<String> {
+    let port = |endpoint: &String| match endpoint.rsplit_once(':') {
+        Some((_, port)) if endpoint.starts_with("tcp://") => port.to_string(),
+        _ => endpoint.clone(),
+    };
+    match config {
+        SinkConfig::ZmqPub(c) => [&c.endpoint].into_iter().chain(&c.replay).map(port).collect(),
+        SinkConfig::ZmqPush(c) => vec![port(&c.endpoint)],
+        SinkConfig::File(c) => vec![c.path.display().to_string()],
     }
 }
 

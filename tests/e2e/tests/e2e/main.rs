@@ -2,13 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's mistake may end the test")]
 
+mod bad_input;
 mod bind_mode;
 mod capture_cli;
+mod config;
 mod decode_cli;
 mod demo;
 mod engine_capture;
 mod forwarding;
 mod lossy;
 mod many_sources;
+mod plugins_dropin;
+mod plugins_hostile;
+mod plugins_lanes;
+mod query;
+mod rig;
 mod shutdown;
 mod stall;
