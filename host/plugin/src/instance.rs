@@ -40,6 +40,9 @@ pub struct Instance {
     lies: metrics::Counter,
 }
 
+/// Bytes of an error's text that are kept.
+const MAX_WORDS: usize = 4_096;
+
 /// A source the guest was told of.
 struct Known {
     state: Arc<SourceState>,
@@ -167,7 +170,7 @@ impl Instance {
         let said = self
             .cell
             .call(limit, |store| guest.call_init(store, config))?;
-        said.map_err(CallError::Refused)
+        said.map_err(refused)
     }
 
     /// Hands over one batch, after the dictionary entries that are new in it.
@@ -316,7 +319,7 @@ impl Instance {
         let said = self
             .cell
             .call(limit, |store| lookup.call_find(store, asked))?;
-        let words = said.map_err(CallError::Refused)?;
+        let words = said.map_err(refused)?;
         convert::rows(&words, query, &self.sources).map_err(|lie| {
             self.lies.increment(1);
             CallError::Lie(lie)
@@ -334,7 +337,7 @@ impl Instance {
         let said = self
             .cell
             .call(limit, |store| request.call_handle(store, body))?;
-        said.map_err(CallError::Refused)
+        said.map_err(refused)
     }
 
     /// How often the plugin wants a tick, at least every 10 ms; none: never.
@@ -378,7 +381,7 @@ impl Instance {
         let said = self.cell.call(limit, |store| {
             state.call_snapshot(store, source.0, cursor, max_bytes)
         })?;
-        let piece = said.map_err(CallError::Refused)?;
+        let piece = said.map_err(refused)?;
         if piece.bytes.len() > max_bytes as usize {
             self.lies.increment(1);
             let len = piece.bytes.len();
@@ -408,7 +411,7 @@ impl Instance {
         let said = self.cell.call(limit, |store| {
             state.call_restore(store, source.0, schema, bytes)
         })?;
-        said.map_err(CallError::Refused)
+        said.map_err(refused)
     }
 
     /// Lets messages and metrics out, or keeps them in while it is tried out.
@@ -435,6 +438,16 @@ impl Instance {
     }
 }
 
+/// A plugin's own words, as far as they may reach an operator, a log or a client.
+fn refused(mut why: String) -> CallError {
+    let end = crate::host::log::cut(&why, MAX_WORDS).len();
+    if end < why.len() {
+        why.truncate(end);
+        why.push('…');
+    }
+    CallError::Refused(why)
+}
+
 impl std::fmt::Debug for Instance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Instance")
@@ -442,5 +455,21 @@ impl std::fmt::Debug for Instance {
             .field("sources", &self.sources.len())
             .field("memory_bytes", &self.memory_bytes())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_words_are_cut_between_characters() {
+        assert_eq!(refused("short".into()).to_string(), "short");
+        let long = refused("é".repeat(MAX_WORDS)).to_string();
+        assert!(
+            long.ends_with("é…") && long.len() <= MAX_WORDS + 3,
+            "{}",
+            long.len()
+        );
     }
 }

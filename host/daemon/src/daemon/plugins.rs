@@ -160,7 +160,12 @@ impl Plugins {
 fn describe(name: &str, entry: &Entry) -> PluginStatus {
     let mut status = PluginStatus {
         name: name.into(),
-        state: if entry.disabled { "disabled" } else { "refused" }.into(),
+        state: if entry.disabled {
+            "disabled"
+        } else {
+            "refused"
+        }
+        .into(),
         load_error: entry.refused.clone(),
         ..PluginStatus::default()
     };

@@ -187,7 +187,11 @@ fn addresses(config: &SinkConfig) -> Vec<String> {
         _ => endpoint.clone(),
     };
     match config {
-        SinkConfig::ZmqPub(c) => [&c.endpoint].into_iter().chain(&c.replay).map(port).collect(),
+        SinkConfig::ZmqPub(c) => [&c.endpoint]
+            .into_iter()
+            .chain(&c.replay)
+            .map(port)
+            .collect(),
         SinkConfig::ZmqPush(c) => vec![port(&c.endpoint)],
         SinkConfig::File(c) => vec![c.path.display().to_string()],
     }

@@ -90,19 +90,69 @@ fn mistakes_end_the_start_before_any_socket_opens() {
     let file = |line: usize| format!("penstock.toml:{line}: ");
     let cases: &[(&str, &str, String, &[&str])] = &[
         ("", "lgo = \"info\"", file(1), &["lgo", "`log`"]),
-        ("", "[ingest]\nthraeds = 1", file(6), &["thraeds", "`threads`"]),
-        ("", "[ingest]\nthreads = 0", file(6), &["ingest.threads", "from 1 to 64"]),
-        ("", "[route]\nring_bytes = \"8M\"", file(6), &["ring_bytes", "integer"]),
+        (
+            "",
+            "[ingest]\nthraeds = 1",
+            file(6),
+            &["thraeds", "`threads`"],
+        ),
+        (
+            "",
+            "[ingest]\nthreads = 0",
+            file(6),
+            &["ingest.threads", "from 1 to 64"],
+        ),
+        (
+            "",
+            "[route]\nring_bytes = \"8M\"",
+            file(6),
+            &["ring_bytes", "expected"],
+        ),
         ("", "[rout]\nring_bytes = 1", file(5), &["rout", "`route`"]),
         ("", "log_format = \"jsno\"", file(1), &["jsno", "`json`"]),
-        ("", "log = \"penstock=loud\"", "penstock.toml: ".into(), &["log"]),
-        ("", "[[sources]]\nname = \"a\"", file(5), &["sources.0", "endpoint"]),
-        ("", "[[sources]]\nname = \"a\"\nendpoint = \"h:1\"", file(7), &["sources.0.endpoint"]),
-        ("", "[[sources]]\nname = \"a\"\nmode = \"bnid\"", file(7), &["bnid", "`bind`"]),
-        ("", &[source, source].concat(), file(9), &["sources.1.name", "two sources"]),
+        (
+            "",
+            "log = \"penstock=loud\"",
+            "penstock.toml: ".into(),
+            &["log"],
+        ),
+        (
+            "",
+            "[[sources]]\nname = \"a\"",
+            file(5),
+            &["sources.0", "endpoint"],
+        ),
+        (
+            "",
+            "[[sources]]\nname = \"a\"\nendpoint = \"h:1\"",
+            file(7),
+            &["sources.0.endpoint"],
+        ),
+        (
+            "",
+            "[[sources]]\nname = \"a\"\nmode = \"bnid\"",
+            file(7),
+            &["bnid", "`bind`"],
+        ),
+        (
+            "",
+            &[source, source].concat(),
+            file(9),
+            &["sources.1.name", "two sources"],
+        ),
         ("", "a = = 1", file(1), &[]),
-        ("PENSTOCK_QUERY__HTP=x", "", "PENSTOCK_QUERY__HTP".into(), &["`http`"]),
-        ("PENSTOCK_SCAN_MS=5", "", "PENSTOCK_SCAN_MS".into(), &["scan_ms", "from 100"]),
+        (
+            "PENSTOCK_QUERY__HTP=x",
+            "",
+            "PENSTOCK_QUERY__HTP".into(),
+            &["`http`"],
+        ),
+        (
+            "PENSTOCK_SCAN_MS=5",
+            "",
+            "PENSTOCK_SCAN_MS".into(),
+            &["scan_ms", "from 100"],
+        ),
     ];
     for (variable, toml, place, words) in cases {
         let mut setup = Setup::new().config(toml);
@@ -114,7 +164,10 @@ fn mistakes_end_the_start_before_any_socket_opens() {
         assert_eq!(output.status.code(), Some(64), "{toml}{variable}: {told}");
         let line = told.lines().last().unwrap_or_default();
         for word in [place.as_str()].iter().chain(*words) {
-            assert!(line.contains(word), "{toml}{variable}: no {word:?} in: {line}");
+            assert!(
+                line.contains(word),
+                "{toml}{variable}: no {word:?} in: {line}"
+            );
         }
         let socket = setup.home.path().join("penstock.sock");
         assert!(!socket.exists(), "{toml}{variable}: a socket was opened");
@@ -155,7 +208,10 @@ fn two_that_answer_lookups_need_a_default() {
     let output = unnamed.command().output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(64), "{told}");
-    assert!(told.contains("query.lookup") && told.contains("one, two"), "{told}");
+    assert!(
+        told.contains("query.lookup") && told.contains("one, two"),
+        "{told}"
+    );
     assert!(!unnamed.home.path().join("penstock.sock").exists());
 
     let named = setup("").variable("PENSTOCK_QUERY__LOOKUP", "two").start();

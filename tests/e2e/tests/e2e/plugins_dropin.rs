@@ -7,7 +7,8 @@ mod swaps;
 
 use crate::rig::plugin_when;
 use penstock_query::PluginStatus;
-use penstock_testkit::daemon::Daemon;
+use penstock_testkit::daemon::{Daemon, PATIENCE};
+use penstock_testkit::wait;
 use std::time::{Duration, Instant};
 
 /// What a change of files may take beside compiling, at most: the promise is 2 s on a
@@ -32,11 +33,14 @@ fn in_effect(daemon: &Daemon, name: &str, generation: u64, since: Instant) -> Pl
 
 /// How long the daemon says that it took to compile and set up a generation.
 fn compiling(daemon: &Daemon, name: &str, generation: u64) -> Duration {
-    let output = daemon.process.output();
-    let mut loads = output
-        .lines()
-        .filter(|l| l.contains("loaded in ") && l.contains(&format!("plugin=\"{name}\"")));
-    let line = loads.nth(generation as usize - 1).unwrap_or_default();
+    let of_name = format!("plugin=\"{name}\"");
+    let line = wait::until("what the log says", PATIENCE, || {
+        let output = daemon.process.output();
+        let mut loads = output
+            .lines()
+            .filter(|l| l.contains("loaded in ") && l.contains(&of_name));
+        loads.nth(generation as usize - 1).map(str::to_string)
+    });
     let time = line.split("loaded in ").nth(1).unwrap_or_default();
     let time = time.split_whitespace().next().unwrap_or_default();
     let (number, unit): (String, String) =

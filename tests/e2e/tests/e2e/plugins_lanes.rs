@@ -1,6 +1,6 @@
 //! Lanes: one that is full concerns nobody but its own plugin.
 
-use crate::rig::{CALM, Traced, plugin_when, query, request, series};
+use crate::rig::{CALM, GRANTS, Traced, plugin_when, query, request, series};
 use penstock_event::By;
 use penstock_query::client::HttpClient;
 use penstock_testkit::daemon::{Daemon, PATIENCE, Setup};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// A plugin with a small lane that may take its time: a call is ended after 20 s.
 fn slow(when_full: &str) -> String {
     format!(
-        "when_full = \"{when_full}\"
+        "{GRANTS}when_full = \"{when_full}\"
 lane_bytes = 65536
 [limits]
 deadline_ms = 20000
@@ -61,7 +61,7 @@ deadline_ms = 3000
 fault = \"sleep\"
 after = 5
 ";
-    let setup = setup().plugin("sleeper", "faulty", sleep);
+    let setup = setup().plugin("sleeper", "faulty", &format!("{GRANTS}{sleep}"));
     let daemon = engine.source(setup, "e").start();
     // While its sixth batch lasts three seconds, then twice, then again.
     let mut oracle = {
@@ -77,17 +77,13 @@ after = 5
 
 #[test]
 fn catching_up_ends_with_everything() {
-    let engine = Traced::start(0.0);
-    engine.pause();
+    let engine = Traced::idle();
     let setup = setup().plugin("slow", "faulty", &slow("catch-up"));
     let daemon = engine.source(setup, "e").start();
     engine.burst(100);
     dawdle(&daemon, "slow", true);
     // More than its lane and the source's ring hold.
-    for _ in 0..10 {
-        engine.burst(200);
-        engine.wait_more(0);
-    }
+    engine.burst(2_000);
     wait::until("its lane to be full", PATIENCE, || {
         (counter(&daemon, "penstock_lane_detaches_total", "slow") > 0).then_some(())
     });
@@ -100,7 +96,10 @@ fn catching_up_ends_with_everything() {
         (handled(&daemon, "slow") >= published).then_some(())
     });
     assert_eq!(handled(&daemon, "slow"), published, "each of them once");
-    assert_eq!(counter(&daemon, "penstock_lane_missed_batches_total", "slow"), 0);
+    assert_eq!(
+        counter(&daemon, "penstock_lane_missed_batches_total", "slow"),
+        0
+    );
     assert_eq!(daemon.plugin("slow").unwrap().restarts, 0);
     let mut oracle = engine.settle(&daemon, "e");
     engine.compare(&daemon, "index", "e", &mut oracle);
@@ -108,8 +107,7 @@ fn catching_up_ends_with_everything() {
 
 #[test]
 fn dropping_tells_of_gaps_at_once() {
-    let engine = Traced::start(0.0);
-    engine.pause();
+    let engine = Traced::idle();
     let setup = setup().plugin("slow", "faulty", &slow("drop"));
     let daemon = engine.source(setup, "e").start();
     engine.burst(20);
@@ -140,8 +138,7 @@ fn dropping_tells_of_gaps_at_once() {
 #[test]
 fn all_lanes_together_are_bounded() {
     const BOUND: u64 = 1 << 20;
-    let engine = Traced::start(0.0);
-    engine.pause();
+    let engine = Traced::idle();
     let mut setup = setup().variable("PENSTOCK_ROUTE__LANES_TOTAL_BYTES", &BOUND.to_string());
     let lazy = slow("catch-up").replace("65536", "67108864");
     for name in ["a", "b", "c"] {

@@ -62,10 +62,19 @@ fn malformed_payloads_are_gaps_and_the_source_lives() {
         (b"\x92\x01\xc0".to_vec(), "no_events"),
         (vec![0xdd, 0xff, 0xff, 0xff, 0xff], "truncated"),
         (b"\x93\x01\xdd\xff\xff\xff\xff".to_vec(), "truncated"),
-        (with(b"\x92\xacBlockRemoved\xdd\x7f\xff\xff\xff"), "truncated"),
-        (with(b"\x92\xacBlockRemoved\x91\xc6\xff\xff\xff\xff"), "truncated"),
+        (
+            with(b"\x92\xacBlockRemoved\xdd\x7f\xff\xff\xff"),
+            "truncated",
+        ),
+        (
+            with(b"\x92\xacBlockRemoved\x91\xc6\xff\xff\xff\xff"),
+            "truncated",
+        ),
         (nested, "too_deep"),
-        (with(&[b"\x92\xa1x", within.as_slice()].concat()), "too_deep"),
+        (
+            with(&[b"\x92\xa1x", within.as_slice()].concat()),
+            "too_deep",
+        ),
     ];
     let mut expected = Vec::new();
     for (at, (payload, code)) in cases.iter().enumerate() {
@@ -95,7 +104,14 @@ fn one_bad_event_costs_nothing_but_itself() {
     ];
     let good = |hash: u8| [b"\x92\xacBlockRemoved\x91".as_slice(), &[hash]].concat();
     for (event, code) in events {
-        let payload = [b"\x93\x01\x93", good(1).as_slice(), event, &good(2), b"\xc0"].concat();
+        let payload = [
+            b"\x93\x01\x93",
+            good(1).as_slice(),
+            event,
+            &good(2),
+            b"\xc0",
+        ]
+        .concat();
         let before = daemon.source("e").unwrap();
         let sequence = engine.publish(payload);
         daemon.wait_for("e", 0, sequence);

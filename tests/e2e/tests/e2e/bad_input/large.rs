@@ -57,14 +57,20 @@ fn sixty_four_mebibytes_do_no_harm() {
     let daemon = start(&engine);
     let cases = [
         ("nothing but padding", padded(events(0, b""))),
-        ("one long prompt", events(1, &tokens(13_000_000))),
+        ("one long prompt", events(1, &tokens(13_400_000))),
         ("many prompts", padded(events(60_000, &tokens(200)))),
-        ("as many events as may be", padded(events(65_536, b"\x91\xb0AllBlocksCleared"))),
+        (
+            "as many events as may be",
+            padded(events(65_536, b"\x91\xb0AllBlocksCleared")),
+        ),
         ("garbage", vec![0xc1; LARGEST]),
         ("zeros", vec![0; LARGEST]),
     ];
     for (at, (what, payload)) in cases.into_iter().enumerate() {
-        assert!(payload.len() <= LARGEST && payload.len() > LARGEST - (1 << 20), "{what}");
+        assert!(
+            payload.len() <= LARGEST && payload.len() > LARGEST - (1 << 20),
+            "{what}"
+        );
         let start = daemon.process.memory();
         forget_peak(&daemon);
         let payload_bytes = payload.len() as u64;

@@ -5,15 +5,42 @@ use serde_json::{Value, json};
 /// Lookups that cannot be read, and words of what is expected instead.
 fn wrong() -> Vec<(Value, &'static [&'static str])> {
     vec![
-        (json!({"token_ids": "1,2", "model_name": "m"}), &["token_ids", "expected a list"]),
-        (json!({"token_ids": [1, "a"], "model_name": "m"}), &["token_ids[1]", "expected an unsigned 32-bit"]),
-        (json!({"token_ids": [1, -1], "model_name": "m"}), &["token_ids[1]", "expected an unsigned 32-bit"]),
-        (json!({"token_ids": [1.5], "model_name": "m"}), &["token_ids[0]", "expected an unsigned 32-bit"]),
-        (json!({"model_name": "m"}), &["token_ids", "expected a list"]),
-        (json!({"token_ids": [1]}), &["model_name", "expected a string"]),
-        (json!({"token_ids": [1], "model_name": 5}), &["model_name", "expected a string"]),
-        (json!({"token_ids": [1], "model_name": "m", "deadline_ms": 0}), &["deadline_ms", "expected 1 to"]),
-        (json!({"token_ids": [1], "model_name": "m", "include_stale": 1}), &["include_stale", "expected a boolean"]),
+        (
+            json!({"token_ids": "1,2", "model_name": "m"}),
+            &["token_ids", "expected a list"],
+        ),
+        (
+            json!({"token_ids": [1, "a"], "model_name": "m"}),
+            &["token_ids[1]", "expected an unsigned 32-bit"],
+        ),
+        (
+            json!({"token_ids": [1, -1], "model_name": "m"}),
+            &["token_ids[1]", "expected an unsigned 32-bit"],
+        ),
+        (
+            json!({"token_ids": [1.5], "model_name": "m"}),
+            &["token_ids[0]", "expected an unsigned 32-bit"],
+        ),
+        (
+            json!({"model_name": "m"}),
+            &["token_ids", "expected a list"],
+        ),
+        (
+            json!({"token_ids": [1]}),
+            &["model_name", "expected a string"],
+        ),
+        (
+            json!({"token_ids": [1], "model_name": 5}),
+            &["model_name", "expected a string"],
+        ),
+        (
+            json!({"token_ids": [1], "model_name": "m", "deadline_ms": 0}),
+            &["deadline_ms", "expected 1 to"],
+        ),
+        (
+            json!({"token_ids": [1], "model_name": "m", "include_stale": 1}),
+            &["include_stale", "expected a boolean"],
+        ),
         (json!([1, 2]), &["expected a JSON object"]),
     ]
 }
@@ -21,7 +48,10 @@ fn wrong() -> Vec<(Value, &'static [&'static str])> {
 fn judge(status: &str, error: &Value, words: &[&str], asked: &Value) {
     let text = error["error"].as_str().unwrap_or_default();
     for word in words {
-        assert!(text.contains(word), "{status}: {asked}: no {word:?} in {error}");
+        assert!(
+            text.contains(word),
+            "{status}: {asked}: no {word:?} in {error}"
+        );
     }
     assert_eq!(error["code"], "bad_request", "{asked}: {error}");
 }
@@ -39,7 +69,10 @@ fn over_http_it_is_a_400_that_says_what_is_expected() {
             .send(body);
         let mut reply = sent.unwrap();
         let text = reply.body_mut().read_to_string().unwrap();
-        (reply.status().as_u16(), serde_json::from_str(&text).unwrap())
+        (
+            reply.status().as_u16(),
+            serde_json::from_str(&text).unwrap(),
+        )
     };
     for (asked, words) in wrong() {
         let (status, error) = post("/query", &asked.to_string());
@@ -50,10 +83,18 @@ fn over_http_it_is_a_400_that_says_what_is_expected() {
     let register = json!({"instance_id": "x", "endpoint": 5, "model_name": "m"});
     let nowhere = json!({"instance_id": "x", "endpoint": "host", "model_name": "m"});
     for (path, asked, words) in [
-        ("/query_by_hash", hashes, ["block_hashes[1]", "expected a 64-bit"]),
+        (
+            "/query_by_hash",
+            hashes,
+            ["block_hashes[1]", "expected a 64-bit"],
+        ),
         ("/register", register, ["endpoint", "expected a string"]),
         ("/register", nowhere, ["host", "tcp://"]),
-        ("/unregister", json!({"instance_id": ""}), ["instance_id", "expected a string"]),
+        (
+            "/unregister",
+            json!({"instance_id": ""}),
+            ["instance_id", "expected a string"],
+        ),
     ] {
         let (status, error) = post(path, &asked.to_string());
         assert_eq!(status, 400, "{path}: {error}");
@@ -82,7 +123,10 @@ fn over_zeromq_it_is_a_reply_that_says_what_is_expected() {
         serde_json::from_slice(&reply[1]).unwrap()
     };
     let mut cases = wrong();
-    cases.push((json!({"op": "ask", "token_ids": [1], "model_name": "m"}), &["op", "expected one of"]));
+    cases.push((
+        json!({"op": "ask", "token_ids": [1], "model_name": "m"}),
+        &["op", "expected one of"],
+    ));
     for (number, (mut asked, words)) in cases.into_iter().enumerate() {
         let id = match &mut asked {
             Value::Object(fields) => {
@@ -95,9 +139,16 @@ fn over_zeromq_it_is_a_reply_that_says_what_is_expected() {
         judge("zmq", &error, words, &asked);
         assert_eq!(error["id"], id, "{asked}");
     }
-    // No body to answer: counted, and the next request is.
-    socket.send_multipart([b"no delimiter", b"here".as_slice()], 0).unwrap();
-    socket.send_multipart([b"", b"two".as_slice(), b"bodies"], 0).unwrap();
+    // Where the body is cannot be told: counted, and said so.
+    for frames in [
+        [b"no delimiter".as_slice(), b"here"].as_slice(),
+        &[b"", b"two", b"bodies"],
+    ] {
+        socket.send_multipart(frames, 0).unwrap();
+        let reply = socket.recv_multipart(0).unwrap();
+        let error: Value = serde_json::from_slice(reply.last().unwrap()).unwrap();
+        judge("zmq", &error, &["delimiter"], &Value::Null);
+    }
     let fine = ask(br#"{"id": "z", "token_ids": [1], "model_name": "m"}"#);
     assert_eq!(fine["id"], "z", "{fine}");
     assert!(fine["scores"].is_object(), "{fine}");

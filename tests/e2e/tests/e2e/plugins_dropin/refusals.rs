@@ -1,5 +1,5 @@
 use super::in_effect;
-use crate::rig::{CALM, Traced, ctl, refused};
+use crate::rig::{CALM, GRANTS, Traced, ctl, refused};
 use penstock_query::Status;
 use penstock_testkit::daemon::{Daemon, Setup, drop_plugin};
 use penstock_testkit::{plugin_file, wait};
@@ -11,20 +11,40 @@ fn broken() -> Vec<(&'static str, Vec<u8>, String, &'static str)> {
     let index = read("prefix-index");
     let half = index[..index.len() / 2].to_vec();
     let pin = format!("sha256 = \"{}\"\n{CALM}", "0".repeat(64));
-    let trap = "[config]\nfault = \"trap\"\nin = \"init\"\n";
+    let trap = format!("{GRANTS}[config]\nfault = \"trap\"\nin = \"init\"\n");
     let empty = b"\0asm\x0d\0\x01\0".to_vec();
     let module = b"\0asm\x01\0\0\0".to_vec();
     vec![
-        ("garbage", b"#!/bin/sh\n".repeat(100), CALM.into(), "not WebAssembly"),
+        (
+            "garbage",
+            b"#!/bin/sh\n".repeat(100),
+            CALM.into(),
+            "not WebAssembly",
+        ),
         ("empty", Vec::new(), CALM.into(), "empty"),
-        ("half written", half, CALM.into(), "end"),
+        ("half written", half, CALM.into(), "half written"),
         ("a module", module, CALM.into(), "component"),
         ("another world", empty, CALM.into(), "guest"),
-        ("a trap in init", read("faulty"), trap.into(), "init"),
-        ("no grant", index.clone(), format!("grants = []\n{CALM}"), "metrics"),
+        ("a trap in init", read("faulty"), trap, "init"),
+        (
+            "no grant",
+            index.clone(),
+            format!("grants = []\n{CALM}"),
+            "metrics",
+        ),
         ("another pin", index.clone(), pin, "SHA-256"),
-        ("a wrong key", index.clone(), format!("enabeld = true\n{CALM}"), "enabled"),
-        ("a wrong config", index, format!("{CALM}[config]\nmax = 1\n"), "max_bytes"),
+        (
+            "a wrong key",
+            index.clone(),
+            format!("enabeld = true\n{CALM}"),
+            "enabled",
+        ),
+        (
+            "a wrong config",
+            index,
+            format!("{CALM}[config]\nmax = 1\n"),
+            "max_bytes",
+        ),
     ]
 }
 
@@ -55,7 +75,10 @@ fn what_fails_to_load_leaves_what_runs_and_says_why() {
 /// `penstock ctl status` says why, to people and to programs.
 fn shown(daemon: &Daemon, why: &str) {
     let text = ctl(daemon, &["status"]);
-    assert!(text.contains(&format!("index: not loaded: {why}")), "{text}");
+    assert!(
+        text.contains(&format!("index: not loaded: {why}")),
+        "{text}"
+    );
     let status: Status = serde_json::from_str(&ctl(daemon, &["status", "--json"])).unwrap();
     assert_eq!(status.plugins[0].load_error.as_deref(), Some(why));
 }

@@ -7,9 +7,11 @@ use std::time::Instant;
 #[test]
 fn under_load_nothing_is_lost_doubled_or_wrong() {
     let engine = Traced::start(150.0);
-    let daemon = Setup::new()
-        .plugin("index", "prefix-index", CALM)
-        .plugin("forward", "forward", &forward_as("out.jsonl", "before"));
+    let daemon = Setup::new().plugin("index", "prefix-index", CALM).plugin(
+        "forward",
+        "forward",
+        &forward_as("out.jsonl", "before"),
+    );
     let daemon = engine.source(daemon, "e").start();
     let home = daemon.home.path();
     engine.wait_more(150);
@@ -38,7 +40,10 @@ fn under_load_nothing_is_lost_doubled_or_wrong() {
     let turn = out.iter().position(|l| l.topic == "after").unwrap();
     let (before, after) = out.split_at(turn);
     assert!(!before.is_empty() && before.iter().all(|l| l.topic == "before"));
-    assert!(after.iter().all(|l| l.topic == "after"), "one turn, no more");
+    assert!(
+        after.iter().all(|l| l.topic == "after"),
+        "one turn, no more"
+    );
     engine.compare(&daemon, "index", "e", &mut oracle);
     assert_eq!(daemon.plugin("index").unwrap().restarts, 0);
 }

@@ -1,6 +1,6 @@
 //! Deadlines, and what happens when too many ask.
 
-use crate::rig::{Hand, healthy};
+use crate::rig::{GRANTS, Hand, healthy};
 use penstock_testkit::daemon::{Daemon, Setup};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ fn start(queue: &str) -> (Hand, Daemon) {
     let engine = Hand::start();
     let setup = Setup::new()
         .variable("PENSTOCK_QUERY__QUEUE", queue)
-        .plugin("slow", "faulty", SLOW);
+        .plugin("slow", "faulty", &format!("{GRANTS}{SLOW}"));
     let daemon = engine.source(setup, "e").start();
     let last = engine.store(&[1, 2, 3, 4], &[1]);
     daemon.wait_for("e", 0, last);
@@ -39,7 +39,10 @@ fn a_late_plugin_does_not_hold_whoever_asks() {
     let mut reply = sent.unwrap();
     let took = since.elapsed();
     let error: Value = reply.body_mut().read_json().unwrap();
-    assert_eq!((reply.status().as_u16(), &error["code"]), (504, &json!("deadline")));
+    assert_eq!(
+        (reply.status().as_u16(), &error["code"]),
+        (504, &json!("deadline"))
+    );
     assert!(took < Duration::from_millis(1_500), "{took:?}");
 
     let dealer = zmq::Context::new().socket(zmq::DEALER).unwrap();

@@ -42,7 +42,9 @@ fn metrics_are_prometheus_text() {
     let daemon = engine.source(setup, "e\\\\1").start();
     let last = engine.store(&[1, 2, 3, 4], &[1]);
     daemon.wait_for("e\\1", 0, last);
-    let mut reply = ureq::get(format!("{}/metrics", daemon.http)).call().unwrap();
+    let mut reply = ureq::get(format!("{}/metrics", daemon.http))
+        .call()
+        .unwrap();
     let kind = reply.headers()["content-type"].to_str().unwrap();
     assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
     let text = reply.body_mut().read_to_string().unwrap();

@@ -16,7 +16,10 @@ fn post(daemon: &Daemon, path: &str, body: &Value) -> (u16, Value) {
         .build()
         .send_json(body);
     let mut reply = sent.unwrap();
-    (reply.status().as_u16(), reply.body_mut().read_json().unwrap())
+    (
+        reply.status().as_u16(),
+        reply.body_mut().read_json().unwrap(),
+    )
 }
 
 #[test]
@@ -53,7 +56,11 @@ fn registered_its_events_arrive_and_unregistered_its_blocks_go() {
     assert_eq!(workers[0]["endpoints"]["1"], one.endpoint.as_str());
 
     // Another endpoint under the same name would be another source.
-    let (status, told) = post(&daemon, "/unregister", &json!({"instance_id": 7, "dp_rank": 0}));
+    let (status, told) = post(
+        &daemon,
+        "/unregister",
+        &json!({"instance_id": 7, "dp_rank": 0}),
+    );
     assert_eq!((status, &told["removed"]), (200, &json!(1)), "{told}");
     let answer = wait::until("the end of one rank", PATIENCE, || {
         let answer = client.query(None, &question).unwrap();
@@ -68,7 +75,11 @@ fn registered_its_events_arrive_and_unregistered_its_blocks_go() {
         (daemon.status().sources.is_empty() && blocks == 0.0).then_some(())
     });
     let (status, told) = post(&daemon, "/unregister", &json!({"instance_id": 7}));
-    assert_eq!((status, &told["code"]), (404, &json!("not_found")), "{told}");
+    assert_eq!(
+        (status, &told["code"]),
+        (404, &json!("not_found")),
+        "{told}"
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod lines;
 mod traced;
 
 pub use hand::{Hand, batch, stored};
-pub use lines::{Line, delivered, lines};
+pub use lines::{delivered, lines};
 pub use traced::Traced;
 
 use penstock_event::{By, Query};
@@ -20,6 +20,9 @@ use std::time::Duration;
 /// The settings of a well-behaved plugin on a machine that may be busy: its calls
 /// are not to be ended because other tests run.
 pub const CALM: &str = "[limits]\ndeadline_ms = 5000\n";
+
+/// What `faulty` imports: everything.
+pub const GRANTS: &str = "grants = [\"log\", \"metrics\", \"clock\", \"publish\"]\n";
 
 /// The forward plugin with a file sink, which stands in the daemon's directory.
 pub fn forward_to(file: &str) -> String {

@@ -59,6 +59,13 @@ impl Traced {
         }
     }
 
+    /// The same, but it publishes in bursts alone.
+    pub fn idle() -> Self {
+        let engine = Self::start(0.0);
+        engine.command(Command::Pause);
+        engine
+    }
+
     /// Makes it a source.
     pub fn source(&self, setup: Setup, name: &str) -> Setup {
         let engine = &self.engines.progress().engines[0];
@@ -128,7 +135,12 @@ impl Traced {
         let mut client = ZmqClient::connect(&daemon.zmq).unwrap();
         let caught_up = |client: &mut ZmqClient| {
             let answer = client.query(Some(plugin), &query(By::Tokens(Arc::new([]))));
-            answer.ok()?.positions.get(name)?.sequence.filter(|s| *s == last)
+            answer
+                .ok()?
+                .positions
+                .get(name)?
+                .sequence
+                .filter(|s| *s == last)
         };
         wait::until("the plugin's position", PATIENCE, || caught_up(&mut client));
         let mut ask = |query: Query| {
