@@ -67,13 +67,16 @@ pub fn load(
     })
 }
 
+/// An overriding variable, and the path of its key.
+type Variable = (String, Vec<String>);
+
 /// Typed keys from TOML text and overriding variables, whose paths come back too.
 pub(super) fn parse<T: DeserializeOwned>(
     file: &Path,
     text: &str,
     env: impl Iterator<Item = (String, String)>,
     prefix: &str,
-) -> Result<(T, Vec<(String, Vec<String>)>), ConfigError> {
+) -> Result<(T, Vec<Variable>), ConfigError> {
     let mut typed: T = toml::from_str(text).map_err(|e| ConfigError::toml(file, text, &e))?;
     let mut table: Table = toml::from_str(text).map_err(|e| ConfigError::toml(file, text, &e))?;
     let mut variables = Vec::new();

@@ -93,5 +93,8 @@ fn what_the_config_says_wins() {
     let (status, told) = post(&daemon, "/unregister", &json!({"instance_id": "e"}));
     assert_eq!(status, 404, "{told}");
     let source = daemon.source("e").unwrap();
-    assert_eq!(source.endpoints, [fixed.endpoint.clone()]);
+    assert_eq!(
+        source.endpoints.as_slice(),
+        std::slice::from_ref(&fixed.endpoint)
+    );
 }
