@@ -38,24 +38,37 @@ pub fn check() -> Result<()> {
 }
 
 /// cargo-component, installed below the target directory when it is missing.
+///
+/// Its release profile (one unit, link-time optimisation) takes more than twice as
+/// long to build as it ever saves here, hence a plain debug build.
 pub fn component() -> Result<PathBuf> {
     let tools = target().join("tools");
     let ours = tools.join("bin/cargo-component");
     if works("cargo-component", &["--version"]) {
         return Ok("cargo-component".into());
     }
-    if !ours.exists() {
-        let root = tools.display().to_string();
-        let args = [
-            "install",
-            "cargo-component",
-            "--locked",
-            "--version",
-            COMPONENT,
-            "--root",
-            &root,
-        ];
-        run("cargo", &args)?;
+    if ours.exists() {
+        return Ok(ours);
+    }
+    eprintln!(
+        "cargo component is missing: installing it into {}, once",
+        tools.display()
+    );
+    let build = tools.join("build");
+    let status = Command::new("cargo")
+        .args(["install", "cargo-component", "--locked", "--debug"])
+        .args(["--version", COMPONENT, "--root"])
+        .arg(&tools)
+        .arg("--target-dir")
+        .arg(&build)
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .current_dir(root())
+        .status();
+    match status {
+        // A gigabyte that nobody needs any more; it does no harm if it stays.
+        Ok(status) if status.success() => drop(std::fs::remove_dir_all(&build)),
+        Ok(status) => bail!("`cargo install cargo-component` ended with {status}"),
+        Err(error) => bail!("`cargo` could not be started: {error}"),
     }
     Ok(ours)
 }
