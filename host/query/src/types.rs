@@ -171,6 +171,10 @@ pub struct PluginStatus {
     pub queue_items: u64,
     /// Bytes waiting in its lanes.
     pub queue_bytes: u64,
+    /// Batches it was not given, and was told of as gaps: its lane was full, or
+    /// neither the host nor the engine held them any more.
+    #[serde(default)]
+    pub missed: u64,
     /// Instances rebuilt after a trap or a missed deadline.
     pub restarts: u64,
     /// The last trap, missed deadline or error.

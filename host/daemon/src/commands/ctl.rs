@@ -99,7 +99,7 @@ fn print_plugins(plugins: &[PluginStatus]) {
     table.load_style(UTF8_BORDERS_ONLY);
     table.set_header([
         "plugin", "version", "gen", "digest", "state", "events", "ns/event", "p99 µs", "memory",
-        "queued", "restarts",
+        "queued", "missed", "restarts",
     ]);
     for p in plugins {
         table.add_row([
@@ -117,6 +117,7 @@ fn print_plugins(plugins: &[PluginStatus]) {
                 p.memory_limit >> 20
             ),
             p.queue_items.to_string(),
+            p.missed.to_string(),
             p.restarts.to_string(),
         ]);
     }

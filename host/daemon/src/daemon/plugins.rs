@@ -209,6 +209,7 @@ fn fill(status: &mut PluginStatus, running: &Running) {
     status.memory_limit = r.memory_limit;
     status.queue_items = lane.items as u64;
     status.queue_bytes = lane.bytes as u64;
+    status.missed = lane.dropped + lane.missed;
     status.restarts = r.restarts;
     status.last_error = r
         .last_error
