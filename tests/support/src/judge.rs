@@ -10,6 +10,7 @@ use penstock_event::{By, Query, token_seed};
 use penstock_query::AnswerBody;
 use penstock_query::client::ZmqClient;
 use std::collections::HashMap;
+use std::rc::Rc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Wrong answers told one by one; more are counted.
@@ -51,53 +52,84 @@ pub struct Verdict {
     pub position: Option<(u32, u64)>,
 }
 
-/// Every prefix that a source's log stored, in order; blocks with extra keys, and
-/// what follows them, are left out.
+/// A block that a log stored, and the one before it.
+struct Block {
+    before: Option<usize>,
+    hash: u64,
+    tokens: Vec<u32>,
+    root: Rc<Prefix>,
+}
+
+/// The prefixes that a source's log stored, in order, at most `most` of them, spread
+/// evenly; blocks with extra keys, and what follows them, are left out.
 ///
 /// # Panics
 /// The log cannot be decoded.
 #[must_use]
-pub fn prefixes(oracle: &Oracle, source: &str) -> Vec<Prefix> {
-    let mut known: HashMap<(u64, u64), Prefix> = HashMap::new();
-    let mut all = Vec::new();
+pub fn prefixes(oracle: &Oracle, source: &str, most: usize) -> Vec<Prefix> {
+    let blocks = blocks(oracle, source);
+    let step = blocks.len().div_ceil(most.max(1)).max(1);
+    let ends = (0..blocks.len()).step_by(step);
+    ends.map(|end| chain(&blocks, end)).collect()
+}
+
+/// Everything stored, without the prefixes written out: those of a long log would
+/// fill the memory.
+fn blocks(oracle: &Oracle, source: &str) -> Vec<Block> {
+    let mut known: HashMap<(u64, u64), usize> = HashMap::new();
+    let mut blocks: Vec<Block> = Vec::new();
     for (_, _, payload) in oracle.published(source) {
         for event in events(payload) {
             let Event::Stored(stored) = event else {
                 continue;
             };
             let size = stored.block_size as usize;
-            let mut prefix = match stored.parent {
-                None => Prefix {
+            let mut before = match stored.parent {
+                None => None,
+                Some(parent) => match known.get(&(stored.group, parent)) {
+                    Some(parent) => Some(*parent),
+                    None => continue,
+                },
+            };
+            let root = match before {
+                Some(before) => blocks[before].root.clone(),
+                None => Rc::new(Prefix {
                     adapter: stored.lora.clone().unwrap_or_default(),
                     salt: stored.salt.clone().unwrap_or_default(),
                     size,
                     ..Prefix::default()
-                },
-                Some(parent) => match known.get(&(stored.group, parent)) {
-                    Some(parent) => parent.clone(),
-                    None => continue,
-                },
+                }),
             };
-            let blocks = stored.tokens.chunks_exact(size.max(1));
-            for ((tokens, hash), extra) in blocks.zip(&stored.hashes).zip(&stored.extra) {
+            let cut = stored.tokens.chunks_exact(size.max(1));
+            for ((tokens, hash), extra) in cut.zip(&stored.hashes).zip(&stored.extra) {
                 if *extra {
                     break;
                 }
-                prefix.tokens.extend(tokens.iter().map(|t| *t as u32));
-                prefix.hashes.push(*hash);
-                known.insert((stored.group, *hash), prefix.clone());
-                all.push(prefix.clone());
+                known.insert((stored.group, *hash), blocks.len());
+                blocks.push(Block {
+                    before,
+                    hash: *hash,
+                    tokens: tokens.iter().map(|t| *t as u32).collect(),
+                    root: root.clone(),
+                });
+                before = Some(blocks.len() - 1);
             }
         }
     }
-    all
+    blocks
 }
 
-/// At most `most` of them, spread evenly.
-#[must_use]
-pub fn some(prefixes: &[Prefix], most: usize) -> Vec<Prefix> {
-    let step = prefixes.len().div_ceil(most.max(1)).max(1);
-    prefixes.iter().step_by(step).cloned().collect()
+/// The prefix that ends with a block.
+fn chain(blocks: &[Block], end: usize) -> Prefix {
+    let back = std::iter::successors(Some(end), |at| blocks[*at].before);
+    let mut places: Vec<_> = back.collect();
+    places.reverse();
+    let mut prefix = Prefix::clone(&blocks[end].root);
+    for block in places.into_iter().map(|at| &blocks[at]) {
+        prefix.tokens.extend(&block.tokens);
+        prefix.hashes.push(block.hash);
+    }
+    prefix
 }
 
 /// Asks for every prefix in every way, through the ZeroMQ door, about the model `m`.

@@ -4,7 +4,7 @@ use penstock_peer::endpoint::Side;
 use penstock_peer::engine::EngineConfig;
 use penstock_query::SourceStatus;
 use penstock_testkit::daemon::{Daemon, PATIENCE, Setup};
-use penstock_testkit::judge::{judge, prefixes, some};
+use penstock_testkit::judge::{judge, prefixes};
 use penstock_testkit::peers::{Peers, tracing};
 use penstock_testkit::wait;
 
@@ -49,7 +49,7 @@ fn topics_of_engines_that_connect_are_sources() {
         wait::until("the topic's source", PATIENCE, || source(&daemon, &name));
         daemon.wait_for(&name, 0, last);
         let mut oracle = peers.oracle(&[&name]);
-        let asked = some(&prefixes(&oracle, &name), 150);
+        let asked = prefixes(&oracle, &name, 150);
         let verdict = judge(&daemon, &mut oracle, &name, &asked);
         verdict.assert_equal(50);
         assert_eq!(verdict.unverified, verdict.checked, "nobody replays there");
@@ -87,7 +87,7 @@ fn two_publishers_on_one_topic_are_told_and_are_no_restart() {
         daemon.process.line("two publishers")
     });
     let mut oracle = first.oracle(&[name]);
-    let asked = some(&prefixes(&oracle, name), 150);
+    let asked = prefixes(&oracle, name, 150);
     judge(&daemon, &mut oracle, name, &asked).assert_equal(50);
     assert!(daemon.stop().success());
 }

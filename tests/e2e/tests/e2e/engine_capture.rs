@@ -41,7 +41,7 @@ fn check_life(daemon: &Daemon, peers: &Peers, life: usize) -> Verdict {
     for (_, sequence, payload) in peers.oracle(&[NAME]).published(NAME) {
         oracle.publish(NAME, life, sequence, payload.to_vec());
     }
-    let asked = prefixes(&oracle, NAME);
+    let asked = prefixes(&oracle, NAME, usize::MAX);
     judge(daemon, &mut oracle, NAME, &asked)
 }
 

@@ -5,7 +5,7 @@ use crate::lossy::Proxy;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use penstock_testkit::daemon::{Daemon, PATIENCE, Setup};
-use penstock_testkit::judge::{judge, prefixes, some};
+use penstock_testkit::judge::{judge, prefixes};
 use penstock_testkit::oracle::{Event, Oracle, events};
 use penstock_testkit::peers::{Peers, losing, recording, tracing};
 use penstock_testkit::wait;
@@ -83,7 +83,7 @@ fn a_second_daemon_behind_a_lossy_way_ends_with_an_equal_index() {
         first.wait_for(NAME, 0, last);
         second.wait_for(NAME, 0, last);
         let mut oracle = peers.oracle(&[NAME]);
-        let asked = some(&prefixes(&oracle, NAME), 200);
+        let asked = prefixes(&oracle, NAME, 200);
         judge(&second, &mut oracle, NAME, &asked).assert_equal(50);
     }
     assert_eq!(proxy.dropped(), 11 + 1 + 4 + 3);

@@ -2,7 +2,7 @@
 //! about four descriptors a source.
 
 use penstock_testkit::daemon::{PATIENCE, Setup};
-use penstock_testkit::judge::{judge, prefixes, some};
+use penstock_testkit::judge::{judge, prefixes};
 use penstock_testkit::publish::{Publish, oracle};
 use penstock_testkit::{trace, wait};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +71,11 @@ fn three_hundred_engines_fit_into_one_daemon() {
         (all && sources.len() == ENGINES).then_some(sources)
     });
 
+    wait::until("every batch at the plugin", PATIENCE, || {
+        let all = ENGINES as u64 * BATCHES;
+        (daemon.plugin("prefix-index")?.batches == all).then_some(())
+    });
+
     let mut totals = BTreeMap::<String, u64>::new();
     for source in &sources {
         assert_eq!(source.link, "live", "{source:?}");
@@ -100,7 +105,7 @@ fn three_hundred_engines_fit_into_one_daemon() {
 
     let mut oracle = oracle(&log, &record, &names);
     for name in ["engine-0", "engine-150", "engine-299"] {
-        let asked = some(&prefixes(&oracle, name), 100);
+        let asked = prefixes(&oracle, name, 100);
         judge(&daemon, &mut oracle, name, &asked).assert_equal(50);
     }
     assert!(daemon.stop().success());

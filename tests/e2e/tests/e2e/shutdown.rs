@@ -125,7 +125,7 @@ fn dead_engines_grow_stale_then_leave_and_come_back() {
         peers.burst(0, 30);
         daemon.wait_for(name, 0, 29);
     }
-    let prompt = &prefixes(&peers[0].oracle(&["living"]), "living")[20].tokens;
+    let prompt = &prefixes(&peers[0].oracle(&["living"]), "living", 100)[20].tokens;
     let holders = |more: &[&str]| -> Vec<String> {
         let answer = ask(&daemon, prompt, more);
         let scores = answer["scores"].as_object().unwrap();

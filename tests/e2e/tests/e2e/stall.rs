@@ -4,7 +4,7 @@
 
 use penstock_peer::engine::{Command, EngineConfig};
 use penstock_testkit::daemon::{PATIENCE, Setup};
-use penstock_testkit::judge::{judge, prefixes, some};
+use penstock_testkit::judge::{judge, prefixes};
 use penstock_testkit::peers::{Peers, tracing};
 use penstock_testkit::wait;
 use std::time::{Duration, Instant};
@@ -84,7 +84,7 @@ fn thirty_seconds_of_standstill_cost_nothing_unreported() {
         assert_eq!(source.complete, missing == 0, "{source:?}");
 
         let mut oracle = peers.oracle(&[name]);
-        let asked = some(&prefixes(&oracle, name), 200);
+        let asked = prefixes(&oracle, name, 200);
         let verdict = judge(&daemon, &mut oracle, name, &asked);
         match *name {
             "patient" => {
@@ -100,5 +100,6 @@ fn thirty_seconds_of_standstill_cost_nothing_unreported() {
             }
         }
     }
+    assert_eq!(daemon.process.ended(), None, "it was stopped, and goes on");
     assert!(daemon.stop().success());
 }
