@@ -36,6 +36,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "Batches that could not be decoded",
     ),
     ("penstock_source_duplicates_total", "Messages seen before"),
+    (
+        "penstock_source_stale_frames_total",
+        "Messages of an earlier life of the engine",
+    ),
     ("penstock_source_restarts_total", "Restarts of the engine"),
     (
         "penstock_source_gaps_opened_total",
