@@ -15,16 +15,16 @@
 //! at once. `describe` comes before any config, so its faults are features of
 //! the build: `describe-trap`, `describe-loop`, `describe-lie`.
 //!
-//! Lookups are answered by one row: source 0, rank 0, as many blocks as batches
-//! were handled, which a snapshot carries as 8 bytes.
+//! Lookups are answered by one row: the source that joined last, rank 0, as many
+//! blocks as batches were handled, which a snapshot carries as 8 bytes.
 
 pub mod faults;
 pub mod lies;
 
 use faults::{Fault, Place};
 use penstock_sdk::{
-    Batch, Columns, Description, Lookup, Piece, Plugin, Query, Refused, Request, Row, SourceChange,
-    State, Tick, metrics,
+    Batch, Change, Columns, Description, Lookup, Piece, Plugin, Query, Refused, Request, Row,
+    SourceChange, State, Tick, metrics,
 };
 
 /// The plugin.
@@ -33,6 +33,8 @@ pub struct Faulty {
     config: Config,
     /// Batches handled.
     batches: u64,
+    /// The source that joined last.
+    source: u32,
     leaked: Vec<Vec<u8>>,
 }
 
@@ -110,6 +112,7 @@ impl Plugin for Faulty {
         let mut faulty = Self {
             config: config.checked()?,
             batches: 0,
+            source: 0,
             leaked: Vec::new(),
         };
         faulty.misbehave(Place::Init)?;
@@ -129,7 +132,10 @@ impl Plugin for Faulty {
         metrics::add("batches", 1);
     }
 
-    fn on_source(&mut self, _: &SourceChange<'_>) {
+    fn on_source(&mut self, change: &SourceChange<'_>) {
+        if let Change::Joined(_) = change.change {
+            self.source = change.source;
+        }
         // There is no result to put an error into.
         let _ = self.misbehave(Place::OnSource);
     }
@@ -162,6 +168,7 @@ impl Plugin for Faulty {
 impl Lookup for Faulty {
     fn find(&mut self, _: &Query) -> Result<Vec<Row>, String> {
         Ok(vec![Row {
+            source: self.source,
             blocks: u32::try_from(self.batches).unwrap_or(u32::MAX),
             ..Row::default()
         }])

@@ -385,7 +385,10 @@ impl Worker {
             let lane = new.lane.status();
             let failed = status.restarts > 0 || status.last_error.is_some();
             let current = entry.running.as_ref().map_or(0, |r| r.lane.status().items);
-            let caught_up = lane.detached == 0 && lane.items <= current + FEW;
+            // A short past is handled to its end, or a plugin that dies of it would
+            // take over before it does.
+            let lately = lane.items == 0 || status.batches >= 2 * FEW as u64;
+            let caught_up = lane.detached == 0 && lane.items <= current + FEW && lately;
             let why = if failed {
                 let error = status.last_error;
                 let error = error.map(|e| format!("{}: {}", e.call, e.message));

@@ -6,6 +6,7 @@
 use crate::bindings::base::penstock::plugin::log::Host;
 use crate::ctx::Ctx;
 use crate::limits::Limits;
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -70,7 +71,7 @@ impl LogGate {
         if dropped > 0 {
             tracing::warn!(target: "plugin", plugin = %self.name, dropped, "log lines dropped");
         }
-        let text = cut(text, self.line_bytes);
+        let text = &one_line(cut(text, self.line_bytes));
         let plugin = &self.name;
         match level {
             Level::ERROR => tracing::error!(target: "plugin", %plugin, "{text}"),
@@ -108,6 +109,23 @@ impl Bucket {
     }
 }
 
+/// The same without control characters: a plugin must not write lines that look like
+/// the daemon's own.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut line = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match letter {
+            '\t' => line.push(' '),
+            _ if letter.is_control() => line.extend(letter.escape_default()),
+            _ => line.push(letter),
+        }
+    }
+    line.into()
+}
+
 /// The longest start of `text` within `bytes`, whole characters only.
 pub(crate) fn cut(text: &str, bytes: usize) -> &str {
     let mut end = bytes.min(text.len());
@@ -131,6 +149,16 @@ mod tests {
         let later = start + Duration::from_millis(150);
         assert_eq!(bucket.take(later), Some(80));
         assert_eq!(bucket.take(later), None);
+    }
+
+    #[test]
+    fn a_message_stays_on_one_line() {
+        assert_eq!(one_line("plain é"), "plain é");
+        let forged = "a\n2026 ERROR penstock:\t\x1b[2Jgone\r";
+        assert_eq!(
+            one_line(forged),
+            "a\\n2026 ERROR penstock: \\u{1b}[2Jgone\\r"
+        );
     }
 
     #[test]

@@ -51,11 +51,7 @@ const FAULTS: &[(&str, &str, Sign)] = &[
         "on-batch",
         Counts("penstock_plugin_log_dropped_total"),
     ),
-    (
-        "flood-stderr",
-        "on-batch",
-        Counts("penstock_plugin_log_dropped_total"),
-    ),
+    ("flood-stderr", "on-batch", Nothing),
     (
         "flood-metrics",
         "on-batch",

@@ -52,25 +52,25 @@ fn setup() -> Setup {
 }
 
 #[test]
-fn one_that_sleeps_holds_nobody() {
+fn one_that_hangs_holds_nobody() {
     let engine = Traced::start(300.0);
-    let sleep = "lane_bytes = 65536
+    // Its sixth batch lasts for five seconds, and then once more.
+    let hangs = "lane_bytes = 65536
 [limits]
-deadline_ms = 3000
+deadline_ms = 5000
 [config]
-fault = \"sleep\"
+fault = \"loop\"
 after = 5
 ";
-    let setup = setup().plugin("sleeper", "faulty", &format!("{GRANTS}{sleep}"));
+    let setup = setup().plugin("hangs", "faulty", &format!("{GRANTS}{hangs}"));
     let daemon = engine.source(setup, "e").start();
-    // While its sixth batch lasts three seconds, then twice, then again.
-    let mut oracle = {
-        plugin_when(&daemon, "index", "batches", |p| p.batches > 300);
-        engine.settle(&daemon, "e")
-    };
+    engine.wait_more(300);
+    let last = engine.pause();
+    plugin_when(&daemon, "index", "all batches", |p| p.batches > last);
+    let mut oracle = engine.oracle("e");
     engine.compare(&daemon, "index", "e", &mut oracle);
-    let sleeper = daemon.plugin("sleeper").unwrap();
-    assert!(sleeper.batches <= 20, "{sleeper:?}");
+    let hanging = daemon.plugin("hangs").unwrap();
+    assert!(hanging.batches <= 20, "{hanging:?}");
     let index = daemon.plugin("index").unwrap();
     assert_eq!((index.restarts, index.queue_items), (0, 0));
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const SLOW: &str = "[limits]
 deadline_ms = 2000
 [config]
-fault = \"sleep\"
+fault = \"loop\"
 in = \"find\"
 ";
 
