@@ -348,6 +348,7 @@ impl Worker {
             generation,
             since: Instant::now(),
             wasm: found.wasm.clone(),
+            files: load.digest,
             outlets: outlets.clone(),
         };
         let mut table = plugins.lock();
@@ -408,8 +409,17 @@ impl Worker {
             self.warming_since.remove(&name);
             if let Some(why) = why {
                 let new = entry.warming.take();
+                // Its files put back as they were are no change.
+                let running = entry.running.as_ref().map(|r| r.files);
                 drop(table);
-                self.digests.remove(&name);
+                match running {
+                    Some(files) => {
+                        self.digests.insert(name.clone(), files);
+                    }
+                    None => {
+                        self.digests.remove(&name);
+                    }
+                }
                 self.refuse(&name, why);
                 if let Some(new) = new {
                     self.plugins.retire(new, Duration::ZERO);

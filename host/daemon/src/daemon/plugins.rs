@@ -47,6 +47,8 @@ pub struct Running {
     pub generation: u64,
     pub since: Instant,
     pub wasm: PathBuf,
+    /// Digest of the files it was loaded from.
+    pub files: u64,
     pub outlets: Outlets,
 }
 

@@ -81,5 +81,5 @@ fn above_the_bound_it_is_busy_and_nobody_is_forgotten() {
     assert_eq!(ids, (0..many).collect::<Vec<_>>(), "one reply each");
     assert_eq!(codes.get("busy"), Some(&17), "{codes:?}");
     assert_eq!(codes.get("deadline"), Some(&3), "{codes:?}");
-    assert!(daemon.metric("penstock_query_errors_total") >= 20.0);
+    assert!(daemon.metric("penstock_query_requests_total") >= 20.0);
 }
