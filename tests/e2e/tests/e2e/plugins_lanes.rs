@@ -24,7 +24,7 @@ fn dawdle(daemon: &Daemon, plugin: &str, yes: bool) {
     let fault = if yes { "flood-log" } else { "none" };
     let order = format!("{{\"fault\": \"{fault}\"}}");
     // It is slow to hear, too.
-    wait::until("an order to be heard", PATIENCE, || {
+    wait::until("an order to be heard", PATIENCE * 4, || {
         request(daemon, plugin, &order).ok()
     });
 }
