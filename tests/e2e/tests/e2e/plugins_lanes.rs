@@ -24,7 +24,7 @@ fn dawdle(daemon: &Daemon, plugin: &str, yes: bool) {
     let fault = if yes { "flood-log" } else { "none" };
     let order = format!("{{\"fault\": \"{fault}\"}}");
     // It is slow to hear, too.
-    wait::until("an order to be heard", PATIENCE * 4, || {
+    wait::until("an order to be heard", PATIENCE, || {
         request(daemon, plugin, &order).ok()
     });
 }
@@ -48,6 +48,8 @@ fn counter(daemon: &Daemon, name: &str, plugin: &str) -> u64 {
 fn setup() -> Setup {
     Setup::new()
         .variable("PENSTOCK_QUERY__LOOKUP", "index")
+        // An order waits until the batch before it is done.
+        .variable("PENSTOCK_QUERY__DEADLINE_MS", "25000")
         .plugin("index", "prefix-index", CALM)
 }
 
