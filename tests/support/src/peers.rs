@@ -85,15 +85,13 @@ impl Peers {
         let home = tempfile::tempdir().unwrap();
         config.log = Some(home.path().join("log.jsonl"));
         config.record = Some(home.path().join("record.frames"));
+        config.paused = true;
         let count = config.engines;
-        let peers = Self {
+        Self {
             engines: Engines::start(config).unwrap(),
             home,
             count,
-        };
-        // They wait for a subscriber, so this comes before the first batch.
-        (0..count).for_each(|engine| peers.command(engine, Command::Pause));
-        peers
+        }
     }
 
     /// Where the stream of one of them is.

@@ -57,6 +57,8 @@ pub struct EngineConfig {
     pub wait_subscribers: usize,
     /// How long they are waited for; none: for ever.
     pub wait_timeout: Option<Duration>,
+    /// Start as after [`Command::Pause`].
+    pub paused: bool,
     /// Go on answering replay requests after the last batch, until stopped.
     pub stay: bool,
     /// JSON lines of what was published, all engines in one file:
@@ -213,6 +215,7 @@ impl EngineConfig {
             batches: None,
             wait_subscribers: 0,
             wait_timeout: None,
+            paused: false,
             stay: true,
             log: None,
             record: None,

@@ -111,7 +111,7 @@ impl Worker {
             number: 0,
             published: 0,
             burst: 0,
-            paused: false,
+            paused: self.config.paused,
             ended: false,
             waiting: None,
             due: Instant::now(),
