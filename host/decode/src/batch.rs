@@ -76,7 +76,7 @@ impl Decoder {
     /// What is accepted and skipped does not depend on `want`. A bad event is
     /// left out and named in `skipped`. Where the msgpack breaks off in the
     /// middle of the events, those before stay, and one entry of `skipped`
-    /// stands for the rest.
+    /// stands for the rest and says how many.
     ///
     /// # Errors
     /// No events can be read at all, or the batch is beyond the limits
@@ -171,13 +171,17 @@ impl<'p> Batch<'p, '_> {
         // be is reported beside them.
         let event = self.events.ok_or(DecodeError::NoEvents { at: 0 })?;
         if let Err(e) = tail {
-            let code = e.code();
-            self.skipped.push(Skipped { event, code });
+            self.beside(event, e.code());
         } else if self.reader.remaining() > 0 {
-            let code = "trailing_bytes";
-            self.skipped.push(Skipped { event, code });
+            self.beside(event, "trailing_bytes");
         }
         Ok(self.head)
+    }
+
+    /// Something is wrong behind the events.
+    fn beside(&mut self, event: u32, code: &'static str) {
+        let lost = 0;
+        self.skipped.push(Skipped { event, lost, code });
     }
 
     fn read_map(
@@ -246,11 +250,15 @@ impl<'p> Batch<'p, '_> {
             }
             self.reader = start;
             let end = self.reader.skip_any();
-            let code = match end {
-                Ok(()) => blame(start, e).code(),
-                Err(broken) => broken.code(),
+            let (error, lost) = match end {
+                Ok(()) => {
+                    let error = blame(start, e);
+                    (error, u32::from(!error.foreign()))
+                }
+                Err(broken) => (broken, count as u32 - event),
             };
-            self.skipped.push(Skipped { event, code });
+            let code = error.code();
+            self.skipped.push(Skipped { event, lost, code });
             if end.is_err() {
                 return Ok(Events::Broken);
             }

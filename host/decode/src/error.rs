@@ -147,6 +147,12 @@ impl DecodeError {
         }
     }
 
+    /// True of an event that is whole but of a kind unknown here: what is known of
+    /// the cache is no less complete without it.
+    pub(crate) fn foreign(&self) -> bool {
+        matches!(self, Self::UnknownTag { .. } | Self::Ignored { .. })
+    }
+
     /// True when the batch is well formed as far as it was read, but larger than
     /// the limits.
     #[must_use]

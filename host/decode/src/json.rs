@@ -62,6 +62,7 @@ impl Renderer {
             if let Some(bad) = skipped.next_if(|bad| bad.event == event) {
                 lines.push(json!({
                     "seq": sequence, "kind": "error", "error": bad.code, "event": event,
+                    "lost": bad.lost,
                 }));
             } else if let Some(i) = good.next() {
                 lines.push(self.event(sequence, head.rank, i));

@@ -47,6 +47,12 @@ impl Batch {
         }
     }
 
+    /// Events lost because they were bad: what they stored or removed is unknown.
+    #[must_use]
+    pub fn skipped_events(&self) -> u32 {
+        (self.skipped.iter()).fold(0, |sum, skipped| sum.saturating_add(skipped.lost))
+    }
+
     /// Bytes that a queue holding it accounts for.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -59,6 +65,10 @@ impl Batch {
 pub struct Skipped {
     /// Its index in the payload.
     pub event: u32,
+    /// Events lost with it: itself, or where the message broke off all from here
+    /// on. 0 for a tag that no known engine sends and for bytes after the events:
+    /// nothing known to be of the cache is missing then.
+    pub lost: u32,
     /// Why: a short code from a bounded set, as in metrics.
     pub code: &'static str,
 }

@@ -108,6 +108,12 @@ impl ColumnSet {
         Self(self.0 | other.0)
     }
 
+    /// True when some column of `other` is in this set.
+    #[must_use]
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// True when every column of `other` is in this set.
     #[must_use]
     pub fn contains(self, other: Self) -> bool {

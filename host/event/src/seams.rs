@@ -146,7 +146,8 @@ pub trait Outlet: Send + Sync {
 
 /// Where plugins publish: a sink. Calls come from plugin threads and never block.
 pub trait Publish: Send + Sync {
-    /// Queues one message. `position` says which batch caused it.
+    /// Queues one message. `position` says which batch caused it. A message that is
+    /// refused leaves a number out, as [`Publish::skip`] does.
     ///
     /// # Errors
     /// [`PublishError`]: the queue is full or closed, or the message too large.
@@ -157,6 +158,13 @@ pub trait Publish: Send + Sync {
         source: Option<&SourceInfo>,
         position: Position,
     ) -> Result<(), PublishError>;
+
+    /// Leaves one number out of the sink's sequence, before the next message: those
+    /// who follow the sink are to see a gap.
+    ///
+    /// # Errors
+    /// [`PublishError::Closed`].
+    fn skip(&self) -> Result<(), PublishError>;
 }
 
 /// Why a message was not queued. The code is what plugins see.

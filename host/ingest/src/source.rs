@@ -62,7 +62,7 @@ pub(crate) struct Source {
     /// counting where it was.
     epoch_base: u32,
     epoch: Epoch,
-    /// A batch since the last reset could not be decoded.
+    /// Batches or events since the last reset could not be decoded.
     undecoded: bool,
     /// The machine's state as status shows it.
     shown: &'static str,
@@ -403,9 +403,13 @@ impl Source {
     }
 
     fn skipped(&mut self, now: Micros, batch: &penstock_event::Batch) {
-        self.meters
-            .add(Total::SkippedEvents, batch.skipped.len() as u64);
+        if batch.skipped_events() > 0 {
+            self.undecoded = true;
+            self.state.set_complete(false);
+        }
         for skipped in &batch.skipped {
+            let events = u64::from(skipped.lost.max(1));
+            self.meters.add(Total::SkippedEvents, events);
             self.meters.error("event", skipped.code);
         }
         if let (Some(first), Some(held)) = (batch.skipped.first(), self.log.pass(now)) {

@@ -12,14 +12,14 @@ const ROW_STRIDE: usize = 8;
 /// "None" of an optional rank.
 const NO_RANK: u32 = u32::MAX;
 
+/// The columns of the interface's `more-columns`.
+const MORE: ColumnSet = ColumnSet(
+    ColumnSet::TOKENS.0 | ColumnSet::WHOLE_HASHES.0 | ColumnSet::TIMES.0 | ColumnSet::PAYLOAD.0,
+);
+
 /// A batch as the guest sees it: only the columns it asked for.
 pub(crate) fn batch(batch: &Batch, wants: ColumnSet) -> guest::Batch<'_> {
-    fn if_asked<T>(yes: bool, column: &[T]) -> &[T] {
-        if yes { column } else { &[] }
-    }
     let c = &*batch.columns;
-    let tokens = wants.contains(ColumnSet::TOKENS);
-    let whole = wants.contains(ColumnSet::WHOLE_HASHES);
     guest::Batch {
         source: batch.source.0,
         epoch: batch.epoch.0,
@@ -27,11 +27,21 @@ pub(crate) fn batch(batch: &Batch, wants: ColumnSet) -> guest::Batch<'_> {
         rank: batch.rank.unwrap_or(NO_RANK),
         published: batch.published_us,
         received: batch.received_us,
+        skipped: batch.skipped_events(),
         events: &c.events,
         parents: &c.parents,
         hashes: &c.hashes,
         token_hashes: if_asked(wants.contains(ColumnSet::TOKEN_HASHES), &c.token_hashes),
         extra_digests: if_asked(wants.contains(ColumnSet::EXTRA_DIGESTS), &c.extra_digests),
+        more: wants.intersects(MORE).then(|| more_columns(batch, wants)),
+    }
+}
+
+fn more_columns(batch: &Batch, wants: ColumnSet) -> guest::MoreColumns<'_> {
+    let c = &*batch.columns;
+    let tokens = wants.contains(ColumnSet::TOKENS);
+    let whole = wants.contains(ColumnSet::WHOLE_HASHES);
+    guest::MoreColumns {
         tokens: if_asked(tokens, &c.tokens),
         token_ends: if_asked(tokens, &c.token_ends),
         whole_hashes: if_asked(whole, &c.whole_hashes),
@@ -39,6 +49,10 @@ pub(crate) fn batch(batch: &Batch, wants: ColumnSet) -> guest::Batch<'_> {
         times: if_asked(wants.contains(ColumnSet::TIMES), &c.times),
         payload: if_asked(wants.contains(ColumnSet::PAYLOAD), &batch.payload),
     }
+}
+
+fn if_asked<T>(yes: bool, column: &[T]) -> &[T] {
+    if yes { column } else { &[] }
 }
 
 /// A change of the given kind, with nothing else in it.
@@ -172,8 +186,9 @@ mod tests {
         };
         let seen = super::batch(&batch, ColumnSet::TOKEN_HASHES);
         assert_eq!(seen.token_hashes, [9]);
-        assert!(seen.tokens.is_empty() && seen.payload.is_empty());
+        assert!(seen.more.is_none());
         assert_eq!((seen.rank, seen.epoch, seen.sequence), (u32::MAX, 2, 3));
-        assert_eq!(super::batch(&batch, ColumnSet::PAYLOAD).payload, b"raw");
+        let more = super::batch(&batch, ColumnSet::PAYLOAD).more.unwrap();
+        assert_eq!((more.payload, more.tokens), (&b"raw"[..], &[][..]));
     }
 }

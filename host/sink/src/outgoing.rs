@@ -210,6 +210,7 @@ mod tests {
                 epoch: Epoch(2),
                 sequence: 300,
             },
+            skipped: 0,
         };
         encode_position(&mut out, &message);
         assert_eq!(out, b"\x93\xa5a/dp1\x02\xcd\x01\x2c");

@@ -111,7 +111,8 @@ impl Push {
 
     /// Sends what is in hand. Answers how long to wait when refused.
     fn send_hand(&mut self) -> zmq::Result<Option<Duration>> {
-        while let Some(message) = self.hand.front() {
+        while let Some(message) = self.hand.front_mut() {
+            self.sequence += std::mem::take(&mut message.skipped);
             let bytes = message.bytes();
             match self.outgoing.offer(&self.socket, message, self.sequence) {
                 Ok(Offer::Taken) => self.stats.sent.add(1),

@@ -26,6 +26,8 @@ pub(crate) struct Message {
     pub payload: Bytes,
     pub source: Option<Arc<str>>,
     pub position: Position,
+    /// Numbers left out of the sequence before this one.
+    pub skipped: u64,
 }
 
 impl Message {
@@ -49,6 +51,8 @@ struct State {
     messages: usize,
     /// Bytes of them.
     bytes: usize,
+    /// Numbers to leave out before the next message.
+    skipped: u64,
     /// The thread is about to sleep on the descriptor.
     sleeping: bool,
     /// Set once: no more messages; the thread may go on until then.
@@ -77,20 +81,23 @@ impl Queue {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    fn push(&self, message: Message) -> Result<(), PublishError> {
+    fn push(&self, mut message: Message) -> Result<(), PublishError> {
         let bytes = message.bytes();
-        if bytes > self.limits.message_bytes {
-            return Err(PublishError::TooLarge);
-        }
         let mut state = self.lock();
         if state.deadline.is_some() {
             return Err(PublishError::Closed);
         }
-        if state.messages >= self.limits.messages
-            || state.bytes.saturating_add(bytes) > self.limits.bytes
-        {
-            return Err(PublishError::Full);
+        let large = bytes > self.limits.message_bytes;
+        let full = state.messages >= self.limits.messages
+            || state.bytes.saturating_add(bytes) > self.limits.bytes;
+        if large || full {
+            state.skipped += 1;
+            return Err(match large {
+                true => PublishError::TooLarge,
+                false => PublishError::Full,
+            });
         }
+        message.skipped = std::mem::take(&mut state.skipped);
         state.messages += 1;
         state.bytes += bytes;
         state.waiting.push_back(message);
@@ -220,8 +227,18 @@ impl Publish for Queue {
             payload,
             source: source.map(|s| Arc::clone(&s.name)),
             position,
+            skipped: 0,
         })
         .inspect_err(|why| self.stats.refused(*why))
+    }
+
+    fn skip(&self) -> Result<(), PublishError> {
+        let mut state = self.lock();
+        if state.deadline.is_some() {
+            return Err(PublishError::Closed);
+        }
+        state.skipped += 1;
+        Ok(())
     }
 }
 
@@ -279,9 +296,15 @@ mod tests {
         assert_eq!(put(&q, b""), Err(PublishError::Full), "still in hand");
         q.done(4);
         put(&q, b"").unwrap();
+        q.skip().unwrap();
+        q.done(4);
+        put(&q, b"").unwrap();
+        q.take(&mut hand, 9);
+        let skipped: Vec<_> = hand.iter().map(|m| m.skipped).collect();
+        assert_eq!(skipped, [1, 0, 1, 2, 1], "each refusal leaves a number out");
         assert_eq!(q.stats.status().dropped_full_queue, 3);
         assert_eq!(q.stats.status().dropped_too_large, 1);
-        assert_eq!(q.standing(), (3, 5, true));
+        assert_eq!(q.standing(), (3, 1, true));
     }
 
     #[test]

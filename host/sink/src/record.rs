@@ -93,6 +93,7 @@ mod tests {
                     epoch: Epoch(1),
                     sequence: u64::MAX,
                 },
+                skipped: 0,
             },
         );
         out

@@ -10,7 +10,8 @@
 //!
 //! Every message gets the next sequence number, from 0, and a place in the
 //! replay buffer before it is sent. A message that is then dropped leaves a gap
-//! that a consumer sees and can fill. The sequence is the sink's, over all its
+//! that a consumer sees and can fill. One that never came in (the queue was full,
+//! the plugin missed a batch) leaves its number out: a gap that nobody can fill. The sequence is the sink's, over all its
 //! topics: a consumer that takes some of the topics sees gaps at the others.
 //!
 //! XPUB under `ZMQ_XPUB_NODROP` refuses a message when the pipe of *any* of its
@@ -218,7 +219,8 @@ impl Xpub {
 
     /// Sends what is in hand. True: a pipe is full, offer the rest later.
     fn send_hand(&mut self) -> zmq::Result<bool> {
-        while let Some(message) = self.hand.front() {
+        while let Some(message) = self.hand.front_mut() {
+            self.sequence += std::mem::take(&mut message.skipped);
             if !self.kept
                 && let Some(replay) = &mut self.replay
             {

@@ -33,10 +33,18 @@ pub fn batch<'a>(
     for each in events.take(count) {
         event(out, &each);
     }
-    match batch.rank() {
-        Some(rank) => number(out, rank.into()),
-        None => nil(out),
-    }
+    rank_or_nil(out, batch.rank());
+}
+
+/// Appends a batch whose one event says that all blocks are gone.
+pub fn cleared(out: &mut Vec<u8>, published_us: i64, rank: Option<u32>) {
+    array(out, 3);
+    float(out, published_us);
+    array(out, 1);
+    let mut map = Map::open(out);
+    text(map.key("type"), "AllBlocksCleared");
+    map.close();
+    rank_or_nil(out, rank);
 }
 
 fn event(out: &mut Vec<u8>, event: &Event<'_>) {
@@ -167,6 +175,13 @@ impl<'o> Map<'o> {
 }
 
 // === values: writing to a vector does not fail ===
+
+fn rank_or_nil(out: &mut Vec<u8>, rank: Option<u32>) {
+    match rank {
+        Some(rank) => number(out, rank.into()),
+        None => nil(out),
+    }
+}
 
 fn nil(out: &mut Vec<u8>) {
     let _ = mp::write_nil(out);

@@ -80,6 +80,12 @@ impl Filter {
         self.models.is_empty() && self.media == 0 && self.kinds == 0
     }
 
+    /// Whether word that a source is empty passes.
+    #[must_use]
+    pub fn passes_clears(&self) -> bool {
+        self.kinds == 0 || self.kinds >> Kind::Cleared as u8 & 1 != 0
+    }
+
     /// Whether `event` of a source of `model` passes.
     #[must_use]
     pub fn passes(&self, event: &Event<'_>, model: &str) -> bool {

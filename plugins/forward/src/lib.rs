@@ -22,24 +22,33 @@
 //! digests of extra keys are copied in for both modes; raw users without filters
 //! pay for columns that they do not read.
 //!
+//! **What is no batch**: an engine that restarted, or left for good, has lost its
+//! cache; an `AllBlocksCleared` with the source's topic says so, for each rank of
+//! which something was forwarded (unless `kinds` leaves clears out). Batches or
+//! events that never came (gaps) leave a number out of the sink's sequence, so that
+//! who follows it sees a gap too. One sink is one stream: give each engine a
+//! `forward` and a sink of its own where those behind must tell engines apart.
+//!
 //! A message that is not queued is lost here: each of its events is refused with
 //! the sink's code (1 full, 2 no such sink, 3 closed, 4 too large, 5 not in a
 //! batch) and counted. The plugin never waits.
 //!
-//! Metrics, all counters: `forwarded_batches`, `encoded_batches`,
+//! Metrics, all counters: `forwarded_batches`, `encoded_batches`, `sent_clears`,
+//! `told_gaps`,
 //! `forwarded_events`, `filtered_events`, and `lost_events_full`, `_no_sink`,
 //! `_closed`, `_too_large`, `_other`. They are handed over once a second.
 
 pub mod encode;
 mod filter;
+mod followed;
 mod topic;
 
 pub use filter::Filter;
-pub use topic::Topic;
+pub use topic::{Subject, Topic};
 
 use penstock_sdk::metrics::Counter;
 use penstock_sdk::publish::{self, PublishError};
-use penstock_sdk::{Batch, Columns, Event, Plugin, Refused, Tick};
+use penstock_sdk::{Batch, Change, Columns, Event, Plugin, Refused, SourceChange, Tick};
 
 /// Bytes of the encoder's buffer that are kept.
 const KEEP_BYTES: usize = 1 << 20;
@@ -51,6 +60,7 @@ pub struct Forward {
     topic: Topic,
     filter: Filter,
     mode: Mode,
+    followed: followed::Followed,
     topic_bytes: Vec<u8>,
     payload: Vec<u8>,
     counters: Counters,
@@ -82,6 +92,8 @@ pub enum Mode {
 #[derive(Debug)]
 struct Counters {
     batches: Counter,
+    clears: Counter,
+    skips: Counter,
     encoded: Counter,
     events: Counter,
     filtered: Counter,
@@ -113,6 +125,8 @@ impl Counters {
     const fn new() -> Self {
         Self {
             batches: Counter::new("forwarded_batches"),
+            clears: Counter::new("sent_clears"),
+            skips: Counter::new("told_gaps"),
             encoded: Counter::new("encoded_batches"),
             events: Counter::new("forwarded_events"),
             filtered: Counter::new("filtered_events"),
@@ -134,9 +148,19 @@ impl Counters {
         }
     }
 
+    /// Lets those behind the sink see that something is missing.
+    fn skip(&mut self, sink: &str) {
+        match publish::skip(sink) {
+            Ok(()) => self.skips.add(1),
+            Err(why) => self.lost(why).add(1),
+        }
+    }
+
     fn flush(&mut self) {
         for counter in [
             &mut self.batches,
+            &mut self.clears,
+            &mut self.skips,
             &mut self.encoded,
             &mut self.events,
             &mut self.filtered,
@@ -167,6 +191,7 @@ impl Plugin for Forward {
             topic: Topic::parse(&config.topic)?,
             filter: Filter::new(config.models, &config.media, &config.kinds),
             mode: config.mode,
+            followed: followed::Followed::default(),
             topic_bytes: Vec::new(),
             payload: Vec::new(),
             counters: Counters::new(),
@@ -178,16 +203,21 @@ impl Plugin for Forward {
         let passes = |event: &Event<'_>| self.filter.passes(event, model);
         let open = self.filter.is_open();
         let passing = batch.events().filter(passes).count();
-        let all = open || passing == batch.len();
+        let raw = (open || passing == batch.len()) && self.mode == Mode::Raw;
         if !open {
             self.counters.filtered.add((batch.len() - passing) as u64);
-            if passing == 0 {
-                return;
-            }
         }
+        // Those who read the payload as it came see for themselves.
+        if batch.skipped() > 0 && !raw {
+            self.counters.skip(&self.sink);
+        }
+        if !open && passing == 0 {
+            return;
+        }
+        self.followed.add(batch);
         self.topic_bytes.clear();
-        self.topic.render(batch, &mut self.topic_bytes);
-        let result = if all && self.mode == Mode::Raw {
+        self.topic.render(&batch.into(), &mut self.topic_bytes);
+        let result = if raw {
             publish::forward(&self.sink, &self.topic_bytes)
         } else {
             self.counters.encoded.add(1);
@@ -209,6 +239,37 @@ impl Plugin for Forward {
                 for event in batch.events().filter(passes) {
                     refused.event(event.common().index(), why.code());
                 }
+            }
+        }
+    }
+
+    fn on_source(&mut self, change: &SourceChange<'_>) {
+        match change.change {
+            Change::Reset { .. } | Change::Left => self.clear(change),
+            Change::Gap { .. } => self.counters.skip(&self.sink),
+            _ => {}
+        }
+    }
+}
+
+impl Forward {
+    /// What was forwarded of a source is gone.
+    fn clear(&mut self, change: &SourceChange<'_>) {
+        let Some(source) = self.followed.take(change.source) else {
+            return;
+        };
+        if !self.filter.passes_clears() {
+            return;
+        }
+        for rank in source.ranks {
+            self.topic_bytes.clear();
+            let subject = Subject::of_change(change, rank);
+            self.topic.render(&subject, &mut self.topic_bytes);
+            self.payload.clear();
+            encode::cleared(&mut self.payload, source.published_us, rank);
+            match publish::send(&self.sink, &self.topic_bytes, &self.payload) {
+                Ok(()) => self.counters.clears.add(1),
+                Err(why) => self.counters.lost(why).add(1),
             }
         }
     }

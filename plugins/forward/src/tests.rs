@@ -219,3 +219,54 @@ fn a_source_never_introduced_goes_by_its_number() {
     host.send(batch(9));
     assert_eq!(only(testing::published()).topic, b"9//0");
 }
+
+#[test]
+fn an_engine_that_lost_its_cache_is_told_as_a_clear() {
+    let mut host = host(r#"{"topic": "{instance}.{rank}"}"#);
+    host.reset(1, 1);
+    assert_eq!(testing::published(), [], "nothing was forwarded of it");
+    let said = |rank: u32| batch(1).rank(rank).times(2_000_000, 0);
+    for rank in [4, 4, 5] {
+        host.send(said(rank).stored(stored(2, &[1])));
+    }
+    let _ = testing::published();
+    host.reset(1, 2);
+    let sent: Vec<_> = testing::published()
+        .into_iter()
+        .map(|m| (m.topic, show(&m.payload.unwrap())))
+        .collect();
+    let clear = |rank: u8| {
+        (
+            format!("vllm-0/dp1.{rank}").into_bytes(),
+            format!("[2,[{{type:AllBlocksCleared}}],{rank}]"),
+        )
+    };
+    assert_eq!(sent, [clear(4), clear(5)]);
+    host.send(batch(1).stored(stored(2, &[1])));
+    host.leave(1);
+    assert_eq!(testing::published().len(), 2, "the batch and its end");
+    host.leave(1);
+    assert_eq!(testing::published(), []);
+
+    let mut stores = self::host(r#"{"kinds": ["stored"]}"#);
+    stores.send(batch(1).stored(stored(2, &[1])));
+    let _ = testing::published();
+    stores.reset(1, 1);
+    assert_eq!(testing::published(), [], "clears were not asked for");
+}
+
+#[test]
+fn what_never_came_leaves_a_number_out() {
+    let gap = || testing::change(1, 3);
+    let mut raw = host("{}");
+    raw.change(gap());
+    assert_eq!(testing::skipped(), 1);
+    raw.send(batch(1).skipped(2).cleared());
+    assert_eq!(testing::skipped(), 1, "the payload shows it");
+    let mut anew = host(r#"{"mode": "encode"}"#);
+    anew.send(batch(1).skipped(2).cleared());
+    assert_eq!(testing::skipped(), 2);
+    let mut none = host(r#"{"kinds": ["stored"]}"#);
+    none.send(batch(1).skipped(1).cleared());
+    assert_eq!(testing::skipped(), 3, "even when nothing else passes");
+}

@@ -1,12 +1,22 @@
 //! Topics from a template.
 
-use penstock_sdk::Batch;
+use penstock_sdk::{Batch, SourceChange, SourceId, SourceInfo};
 use std::io::Write;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
     pieces: Vec<Piece>,
+}
+
+/// What a message is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    source: SourceId,
+    info: Option<&'a SourceInfo>,
+    rank: Option<u32>,
+    epoch: u32,
+    sequence: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +31,36 @@ enum Piece {
 }
 
 const KNOWN: &str = "{source}, {instance}, {rank}, {model}, {epoch}, {sequence}";
+
+// === impl Subject ===
+
+impl<'a> From<&Batch<'a>> for Subject<'a> {
+    fn from(batch: &Batch<'a>) -> Self {
+        Self {
+            source: batch.source(),
+            info: batch.info(),
+            rank: batch.rank(),
+            epoch: batch.epoch(),
+            sequence: batch.sequence(),
+        }
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// A change, which has no sequence: 0 stands for it.
+    #[must_use]
+    pub fn of_change(change: &SourceChange<'a>, rank: Option<u32>) -> Self {
+        Self {
+            source: change.source,
+            info: change.info,
+            rank,
+            epoch: change.epoch,
+            sequence: 0,
+        }
+    }
+}
+
+// === impl Topic ===
 
 impl Topic {
     /// Parses a template such as `kv@{source}@{model}`.
@@ -64,10 +104,10 @@ impl Topic {
         Ok(Self { pieces })
     }
 
-    /// Appends the topic of `batch`. A source that the host did not introduce
+    /// Appends the topic of `subject`. A source that the host did not introduce
     /// goes by its number.
-    pub fn render(&self, batch: &Batch<'_>, out: &mut Vec<u8>) {
-        let info = batch.info();
+    pub fn render(&self, subject: &Subject<'_>, out: &mut Vec<u8>) {
+        let info = subject.info;
         for piece in &self.pieces {
             // Writing to a vector does not fail.
             let _ = match (piece, info) {
@@ -76,13 +116,13 @@ impl Topic {
                 (Piece::Instance, Some(info)) => out.write_all(info.instance.as_bytes()),
                 (Piece::Model, Some(info)) => out.write_all(info.model.as_bytes()),
                 (Piece::Model, None) => Ok(()),
-                (Piece::Source | Piece::Instance, None) => write!(out, "{}", batch.source()),
+                (Piece::Source | Piece::Instance, None) => write!(out, "{}", subject.source),
                 (Piece::Rank, info) => {
                     let own = info.map_or(0, |info| info.rank);
-                    write!(out, "{}", batch.rank().unwrap_or(own))
+                    write!(out, "{}", subject.rank.unwrap_or(own))
                 }
-                (Piece::Epoch, _) => write!(out, "{}", batch.epoch()),
-                (Piece::Sequence, _) => write!(out, "{}", batch.sequence()),
+                (Piece::Epoch, _) => write!(out, "{}", subject.epoch),
+                (Piece::Sequence, _) => write!(out, "{}", subject.sequence),
             };
         }
     }

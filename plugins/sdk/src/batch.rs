@@ -17,6 +17,7 @@
 //! ```
 
 use crate::event::{Cleared, Common, Event, Removed, Stored};
+use crate::generated::base::exports::penstock::plugin::guest::MoreColumns;
 use crate::source::Known;
 use crate::{Name, Names, RawBatch, SourceId, SourceInfo};
 use std::ops::Range;
@@ -46,6 +47,7 @@ pub mod flags {
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     raw: &'a RawBatch,
+    more: &'a MoreColumns,
     known: Option<&'a Known>,
 }
 
@@ -59,6 +61,15 @@ pub struct Events<'a> {
     token_at: usize,
 }
 
+static NO_MORE: MoreColumns = MoreColumns {
+    tokens: Vec::new(),
+    token_ends: Vec::new(),
+    whole_hashes: Vec::new(),
+    whole_hash_ends: Vec::new(),
+    times: Vec::new(),
+    payload: Vec::new(),
+};
+
 // === impl Batch ===
 
 impl<'a> Batch<'a> {
@@ -67,6 +78,7 @@ impl<'a> Batch<'a> {
     pub fn new(raw: &'a RawBatch, names: &'a Names) -> Self {
         Self {
             raw,
+            more: raw.more.as_ref().unwrap_or(&NO_MORE),
             known: names.known(raw.source),
         }
     }
@@ -116,7 +128,14 @@ impl<'a> Batch<'a> {
     /// The message as it came; empty unless asked for.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
-        &self.raw.payload
+        &self.more.payload
+    }
+
+    /// Events of the message that the host could not read and left out: what they
+    /// stored or removed is unknown. 0 as a rule.
+    #[must_use]
+    pub fn skipped(&self) -> u32 {
+        self.raw.skipped
     }
 
     /// Number of events.
@@ -148,6 +167,12 @@ impl<'a> Batch<'a> {
     #[must_use]
     pub fn raw(&self) -> &'a RawBatch {
         self.raw
+    }
+
+    /// The columns that few ask for, empty when none of them was.
+    #[must_use]
+    pub fn more(&self) -> &'a MoreColumns {
+        self.more
     }
 
     pub(crate) fn name(&self, code: u32) -> Name<'a> {
@@ -183,10 +208,10 @@ impl<'a> Iterator for Events<'a> {
             let row = self.rows.next()?;
             let index = self.index;
             self.index += 1;
-            let raw = self.batch.raw;
+            let (raw, more) = (self.batch.raw, self.batch.more);
             let blocks = range(&mut self.block_at, row[7], raw.hashes.len());
-            let tokens = match raw.token_ends.get(index as usize) {
-                Some(end) => range(&mut self.token_at, *end, raw.tokens.len()),
+            let tokens = match more.token_ends.get(index as usize) {
+                Some(end) => range(&mut self.token_at, *end, more.tokens.len()),
                 None => 0..0,
             };
             let common = Common {

@@ -204,7 +204,7 @@ impl<'a> Common<'a> {
     /// Its own time, µs since 1970, when it has one and times were asked for.
     #[must_use]
     pub fn time_us(&self) -> Option<i64> {
-        let time = self.batch.raw().times.get(self.index as usize)?;
+        let time = self.batch.more().times.get(self.index as usize)?;
         self.has(flags::TIME).then_some(*time)
     }
 
@@ -224,13 +224,13 @@ impl<'a> Common<'a> {
     #[must_use]
     pub fn whole_hash(&self, i: usize) -> &'a [u8] {
         let at = self.blocks.start.saturating_add(i);
-        let ends = &self.batch.raw().whole_hash_ends;
+        let ends = &self.batch.more().whole_hash_ends;
         let start = match at.checked_sub(1) {
             None => 0,
             Some(before) => ends.get(before).copied().unwrap_or(0),
         };
         let end = ends.get(at).copied().unwrap_or(0);
-        let bytes = &self.batch.raw().whole_hashes;
+        let bytes = &self.batch.more().whole_hashes;
         bytes.get(start as usize..end as usize).unwrap_or(&[])
     }
 
@@ -274,7 +274,7 @@ impl<'a> Stored<'a> {
     /// blocks, windows of block size + 1 for bigrams. Empty unless asked for.
     #[must_use]
     pub fn tokens(&self) -> &'a [u32] {
-        let tokens = &self.0.batch.raw().tokens;
+        let tokens = &self.0.batch.more().tokens;
         tokens.get(self.0.tokens.clone()).unwrap_or(&[])
     }
 

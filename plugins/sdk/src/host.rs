@@ -170,6 +170,16 @@ pub mod publish {
     pub fn forward(sink: &str, topic: &[u8]) -> Result<(), PublishError> {
         super::imports::publish::forward(sink, topic).map_err(PublishError::from_code)
     }
+
+    /// Leaves a number out of the sink's sequence, before the next message: for
+    /// batches that will never come, so that who follows the sink sees a gap. A
+    /// message that was refused has left its number out already.
+    ///
+    /// # Errors
+    /// [`PublishError::NoSink`], [`PublishError::Closed`].
+    pub fn skip(sink: &str) -> Result<(), PublishError> {
+        super::imports::publish::skip(sink).map_err(PublishError::from_code)
+    }
 }
 
 macro_rules! level_macros {

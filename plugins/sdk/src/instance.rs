@@ -164,32 +164,36 @@ impl<P: Plugin> Instance<P> {
         };
         let names = self.names.get_or_insert_default();
         let (source, epoch) = (raw.source, raw.epoch);
+        match (raw.kind, raw.info) {
+            (0, Some(info)) => names.join(source, info),
+            (4, _) => names.add(source, raw.entries),
+            _ => {}
+        }
+        let info = names.info(source);
         let change = match raw.kind {
-            0 => match raw.info {
-                Some(info) => Change::Joined(names.join(source, info)),
+            0 => match info {
+                Some(info) => Change::Joined(info),
                 None => return,
             },
-            1 => {
-                names.leave(source);
-                Change::Left
-            }
+            1 => Change::Left,
             2 => Change::Reset { reason: raw.reason },
             3 => Change::Gap {
                 first: raw.first,
                 last: raw.last,
                 reason: raw.reason,
             },
-            4 => {
-                names.add(source, raw.entries);
-                Change::Names
-            }
+            4 => Change::Names,
             _ => return,
         };
         plugin.on_source(&SourceChange {
             source,
+            info,
             epoch,
             change,
         });
+        if raw.kind == 1 {
+            names.leave(source);
+        }
     }
 
     #[doc(hidden)]

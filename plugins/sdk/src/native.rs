@@ -20,6 +20,7 @@ pub(crate) struct Kept {
     pub(crate) counters: BTreeMap<String, u64>,
     pub(crate) gauges: BTreeMap<String, f64>,
     pub(crate) published: VecDeque<Published>,
+    pub(crate) skipped: u64,
     pub(crate) refuse: Option<u32>,
 }
 
@@ -81,6 +82,16 @@ pub(crate) mod publish {
 
     pub(crate) fn forward(sink: &str, topic: &[u8]) -> Result<(), u32> {
         keep(sink, topic, None)
+    }
+
+    pub(crate) fn skip(_sink: &str) -> Result<(), u32> {
+        KEPT.with_borrow_mut(|k| match k.refuse {
+            Some(code) => Err(code),
+            None => {
+                k.skipped += 1;
+                Ok(())
+            }
+        })
     }
 
     fn keep(sink: &str, topic: &[u8], payload: Option<Vec<u8>>) -> Result<(), u32> {

@@ -41,6 +41,8 @@ pub enum Name<'a> {
 pub struct SourceChange<'a> {
     /// Whose.
     pub source: SourceId,
+    /// What the host told of it when it joined.
+    pub info: Option<&'a SourceInfo>,
     /// Epoch concerned: restarts of the source so far.
     pub epoch: u32,
     /// What happened.
@@ -137,9 +139,8 @@ impl Names {
         self.sources.get(&source)
     }
 
-    pub(crate) fn join(&mut self, source: SourceId, info: SourceInfo) -> &SourceInfo {
-        let known = self.sources.entry(source).or_default();
-        known.info.insert(info)
+    pub(crate) fn join(&mut self, source: SourceId, info: SourceInfo) {
+        self.sources.entry(source).or_default().info = Some(info);
     }
 
     pub(crate) fn leave(&mut self, source: SourceId) {

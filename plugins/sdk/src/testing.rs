@@ -13,6 +13,7 @@
 //! ```
 
 use crate::batch::flags;
+use crate::generated::base::exports::penstock::plugin::guest::MoreColumns;
 use crate::generated::base::penstock::plugin::types::DictionaryEntry;
 use crate::hash::{token_hash, token_seed};
 use crate::native::KEPT;
@@ -79,17 +80,20 @@ pub fn batch(source: SourceId) -> BatchBuilder {
             rank: u32::MAX,
             published: 0,
             received: 0,
+            skipped: 0,
             events: vec![],
             parents: vec![],
             hashes: vec![],
             token_hashes: vec![],
             extra_digests: vec![],
-            tokens: vec![],
-            token_ends: vec![],
-            whole_hashes: vec![],
-            whole_hash_ends: vec![],
-            times: vec![],
-            payload: vec![],
+            more: Some(MoreColumns {
+                tokens: vec![],
+                token_ends: vec![],
+                whole_hashes: vec![],
+                whole_hash_ends: vec![],
+                times: vec![],
+                payload: vec![],
+            }),
         },
         events: vec![],
     }
@@ -123,6 +127,12 @@ pub fn gauge(name: &str) -> Option<f64> {
 #[must_use]
 pub fn published() -> Vec<Published> {
     KEPT.with_borrow_mut(|k| k.published.drain(..).collect())
+}
+
+/// Numbers that plugins on this thread have left out of their sinks' sequences.
+#[must_use]
+pub fn skipped() -> u64 {
+    KEPT.with_borrow(|k| k.skipped)
 }
 
 /// Makes publishing on this thread fail with `code` from now on, or work again.
@@ -239,7 +249,7 @@ impl StoredBuilder {
             raw.extra_digests
                 .push(extra.map_or(0, |(_, digest)| *digest));
         }
-        raw.tokens.extend_from_slice(tokens);
+        more(raw).tokens.extend_from_slice(tokens);
         let head = u32::from(self.medium) << 8 | flag << 16;
         let row = [head, self.group.unwrap_or(0), self.block_size];
         close(raw, &row, codes, self.parent, &self.hashes, self.time);
@@ -257,15 +267,24 @@ fn close(
 ) {
     for hash in hashes {
         raw.hashes.push(*hash);
-        raw.whole_hashes.extend_from_slice(&hash.to_be_bytes());
-        raw.whole_hash_ends.push(raw.whole_hashes.len() as u32);
+        let more = more(raw);
+        more.whole_hashes.extend_from_slice(&hash.to_be_bytes());
+        more.whole_hash_ends.push(more.whole_hashes.len() as u32);
     }
     raw.events.extend_from_slice(row);
     raw.events.extend_from_slice(&codes);
     raw.events.extend_from_slice(&[0, raw.hashes.len() as u32]);
     raw.parents.push(parent.unwrap_or(0));
-    raw.token_ends.push(raw.tokens.len() as u32);
-    raw.times.push(time.unwrap_or(0));
+    let more = more(raw);
+    more.token_ends.push(more.tokens.len() as u32);
+    more.times.push(time.unwrap_or(0));
+}
+
+fn more(raw: &mut RawBatch) -> &mut MoreColumns {
+    match &mut raw.more {
+        Some(more) => more,
+        None => unreachable!("a builder's batch has all columns"),
+    }
 }
 
 // === impl BatchBuilder ===
@@ -302,7 +321,14 @@ impl BatchBuilder {
     /// The message as it came.
     #[must_use]
     pub fn payload(mut self, payload: &[u8]) -> Self {
-        self.raw.payload = payload.to_vec();
+        more(&mut self.raw).payload = payload.to_vec();
+        self
+    }
+
+    /// Events that the host left out.
+    #[must_use]
+    pub fn skipped(mut self, events: u32) -> Self {
+        self.raw.skipped = events;
         self
     }
 

@@ -178,6 +178,14 @@ impl Publish for Outlet {
             None => Ok(()),
         }
     }
+
+    fn skip(&self) -> Result<(), PublishError> {
+        let publisher = (self.publisher.read()).unwrap_or_else(PoisonError::into_inner);
+        match &*publisher {
+            Some(publisher) => publisher.skip(),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a sink has for itself: ports, whatever the host in front of them, and paths.

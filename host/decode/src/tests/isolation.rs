@@ -125,7 +125,11 @@ fn the_rest_of_the_batch_goes_on() {
     let expected = decode(&batch(vec![good(1), good(3), good(5)]));
     assert_eq!(found.columns, expected.columns);
     assert_eq!(found.head, expected.head);
-    let at = |event, code| Skipped { event, code };
+    let at = |event, code| Skipped {
+        event,
+        lost: 1,
+        code,
+    };
     assert_eq!(
         found.skipped,
         [
@@ -156,9 +160,15 @@ fn broken_msgpack_keeps_what_came_before() {
         cut.skipped,
         [Skipped {
             event: 2,
+            lost: 1,
             code: "truncated"
         }]
     );
+
+    // Cut in the first of three: all three are lost.
+    let cut = decode(&whole[..20]);
+    let skipped = cut.skipped[0];
+    assert_eq!((cut.columns.len(), skipped.event, skipped.lost), (0, 0, 3));
 
     let invalid = V::A(vec![V::F(1.5), V::A(vec![good(1), V::Raw(vec![0xc1])])]);
     let found = decode(&invalid.bytes());
@@ -167,6 +177,7 @@ fn broken_msgpack_keeps_what_came_before() {
         found.skipped,
         [Skipped {
             event: 1,
+            lost: 1,
             code: "invalid_marker"
         }]
     );
@@ -189,7 +200,12 @@ fn trouble_after_the_events_is_reported_beside_them() {
     ] {
         let found = decode(&payload);
         assert_eq!(found.columns.hashes, [1, 2]);
-        assert_eq!(found.skipped, [Skipped { event: 1, code }]);
+        let expected = Skipped {
+            event: 1,
+            lost: 0,
+            code,
+        };
+        assert_eq!(found.skipped, [expected]);
         assert_eq!(lines(&payload)[1]["error"], code);
     }
 }

@@ -4,7 +4,8 @@
 use crate::bindings::base::penstock::plugin::publish::Host;
 use crate::ctx::Ctx;
 use bytes::Bytes;
-use penstock_event::{Position, PublishError};
+use penstock_event::{Position, Publish, PublishError};
+use std::sync::Arc;
 
 /// Called outside `on-batch` where it needs a batch.
 const NO_BATCH: u32 = 5;
@@ -16,7 +17,7 @@ impl Host for Ctx {
     fn send(&mut self, sink: String, topic: Vec<u8>, payload: Vec<u8>) -> Result<(), u32> {
         self.published = self.published.saturating_add(payload.len());
         if self.published > self.setup.limits.publish_bytes {
-            return Err(PublishError::TooLarge as u32);
+            return self.too_large(&sink);
         }
         self.publish(&sink, topic, payload.into())
     }
@@ -25,18 +26,36 @@ impl Host for Ctx {
         let payload = self.current.as_ref().and_then(|c| c.payload.clone());
         self.publish(&sink, topic, payload.ok_or(NO_BATCH)?)
     }
+
+    fn skip(&mut self, sink: String) -> Result<(), u32> {
+        let sink = self.sink(&sink)?;
+        if self.effects {
+            sink.skip().map_err(|e| e as u32)?;
+        }
+        Ok(())
+    }
 }
 
 impl Ctx {
+    fn sink(&self, name: &str) -> Result<&Arc<dyn Publish>, u32> {
+        let sink = self.setup.sinks.get(name);
+        sink.ok_or(PublishError::NoSink as u32)
+    }
+
+    /// Refused before the sink saw it, which leaves the number out all the same.
+    fn too_large(&self, sink: &str) -> Result<(), u32> {
+        let sink = self.sink(sink)?;
+        if self.effects {
+            sink.skip().map_err(|e| e as u32)?;
+        }
+        Err(PublishError::TooLarge as u32)
+    }
+
     fn publish(&self, sink: &str, topic: Vec<u8>, payload: Bytes) -> Result<(), u32> {
         if topic.len() > MAX_TOPIC {
-            return Err(PublishError::TooLarge as u32);
+            return self.too_large(sink);
         }
-        let sink = self
-            .setup
-            .sinks
-            .get(sink)
-            .ok_or(PublishError::NoSink as u32)?;
+        let sink = self.sink(sink)?;
         if !self.effects {
             return Ok(());
         }

@@ -10,7 +10,8 @@
 ;;   112     count in a metric             113  refuse event 0, code 1 if the clock stands
 ;;   114     open pollables for ever       115  ask for preopened directories
 ;;   116     sleep for 2 ms                117  hand 1 MiB to `log` 64 times
-;; 108 and 109 refuse event 0 with the error's code, if there is one.
+;;   118     skip a number of "out"
+;; 108, 109 and 118 refuse event 0 with the error's code, if there is one.
 ;;
 ;; `init` looks at the third byte of its config: t trap, l loop, e error, s sleep.
 ;; `on-source` traps when a source joins whose number is 13.
@@ -24,6 +25,7 @@
   (import "penstock:plugin/publish@0.1.0" "send"
     (func $send (param i32 i32 i32 i32 i32 i32 i32)))
   (import "penstock:plugin/publish@0.1.0" "forward" (func $forward (param i32 i32 i32 i32 i32)))
+  (import "penstock:plugin/publish@0.1.0" "skip" (func $skip (param i32 i32 i32)))
   (import "wasi:clocks/monotonic-clock@0.2.6" "subscribe-duration"
     (func $timer (param i64) (result i32)))
   (import "wasi:io/poll@0.2.6" "[method]pollable.block" (func $block (param i32)))
@@ -126,6 +128,10 @@
     (if (i32.eq (local.get $do) (i32.const 109))
       (then
         (call $forward (i32.const 48) (i32.const 3) (i32.const 56) (i32.const 1) (i32.const 192))
+        (call $refuse_on_error (i32.const 192))))
+    (if (i32.eq (local.get $do) (i32.const 118))
+      (then
+        (call $skip (i32.const 48) (i32.const 3) (i32.const 192))
         (call $refuse_on_error (i32.const 192))))
     (if (i32.eq (local.get $do) (i32.const 110))
       (then (call $sleep (i64.const 3600000000000))))

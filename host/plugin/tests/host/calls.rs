@@ -138,6 +138,13 @@ fn too_much_published_in_one_call_is_an_error_to_the_plugin() {
         [Refusal { event: 0, code }]
     );
     assert!(sink.sent.lock().unwrap().is_empty());
+    let skipped = || sink.skipped.load(Relaxed);
+    assert_eq!(skipped(), 1, "the refused one leaves its number out");
+    assert_eq!(instance.on_batch(&batch(1, 118)).unwrap(), []);
+    assert_eq!(skipped(), 2);
+    instance.set_effects(false);
+    assert_eq!(instance.on_batch(&batch(1, 118)).unwrap(), []);
+    assert_eq!(skipped(), 2);
 }
 
 #[test]

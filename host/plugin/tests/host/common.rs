@@ -143,6 +143,7 @@ pub type Message = (Bytes, Bytes, Option<String>, Position);
 pub struct Sink {
     pub sent: Mutex<Vec<Message>>,
     pub full: std::sync::atomic::AtomicBool,
+    pub skipped: std::sync::atomic::AtomicU64,
 }
 
 impl Publish for Sink {
@@ -161,6 +162,11 @@ impl Publish for Sink {
             .lock()
             .unwrap()
             .push((topic, payload, source, position));
+        Ok(())
+    }
+
+    fn skip(&self) -> Result<(), PublishError> {
+        self.skipped.fetch_add(1, Relaxed);
         Ok(())
     }
 }

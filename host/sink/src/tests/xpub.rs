@@ -84,6 +84,29 @@ fn replay_answers_in_either_framing() {
     }
 }
 
+#[test]
+fn what_never_came_in_leaves_its_number_out() {
+    let ctx = zmq::Context::new();
+    let sink = open(
+        &ctx,
+        r#"{"kind":"zmq-pub","endpoint":"inproc://holes","max_message_bytes":8,
+            "replay":"inproc://holes-replay"}"#,
+    );
+    let reader = sub(&ctx, "inproc://holes", "");
+    wait_for(&sink, "subscribed", |s| s.subscriptions == 1);
+    publish(&sink, "t", "a", 0).unwrap();
+    let large = publish(&sink, "t", "much too large", 1);
+    assert_eq!(large, Err(PublishError::TooLarge));
+    sink.publisher().skip().unwrap();
+    publish(&sink, "t", "b", 2).unwrap();
+    let numbers = [0; 2].map(|_| number(&frames(&reader)[1]));
+    assert_eq!(numbers, [0, 3]);
+    let replayed = replay(&ctx, "inproc://holes-replay", 1);
+    assert_eq!(replayed.len(), 1, "nobody can fill it");
+    assert_eq!(number(&replayed[0][2]), 3);
+    assert_eq!(sink.shutdown(soon(1_000)).unsent_at_exit, 0);
+}
+
 /// A subscriber of `inproc` with room for one message on either side.
 fn stuck(ctx: &zmq::Context, endpoint: &str, topic: &str) -> zmq::Socket {
     let socket = client(ctx, zmq::SUB);

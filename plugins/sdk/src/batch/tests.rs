@@ -2,10 +2,15 @@ use super::*;
 use crate::testing;
 use crate::{Block, Kind, Medium};
 
+fn more(batch: &mut RawBatch) -> &mut MoreColumns {
+    batch.more.as_mut().unwrap()
+}
+
 fn raw() -> (testing::Names, RawBatch) {
     let mut names = testing::Names::default();
     let raw = testing::batch(3)
         .rank(2)
+        .skipped(6)
         .stored(
             testing::stored(2, &[10, 11])
                 .tokens(&[1, 2, 3, 4])
@@ -33,6 +38,7 @@ fn every_field_comes_through() {
     let (names, raw) = raw();
     let batch = names.view(&raw);
     assert_eq!((batch.rank(), batch.len()), (Some(2), 4));
+    assert_eq!(batch.skipped(), 6);
     let events: Vec<_> = batch.events().collect();
     let kinds: Vec<_> = events.iter().map(Event::kind).collect();
     use Kind::{Cleared, Removed, Stored};
@@ -73,14 +79,15 @@ fn every_field_comes_through() {
 fn contradicting_columns_read_as_empty() {
     let (names, good) = raw();
     let end_of = |event: usize| event * EVENT_STRIDE + EVENT_STRIDE - 1;
-    let breaks: [fn(&mut RawBatch); 8] = [
+    let breaks: [fn(&mut RawBatch); 9] = [
         |b| b.events[7] = u32::MAX,
         |b| b.events[15] = 0,
         |b| b.hashes.truncate(1),
-        |b| b.token_ends[0] = 1_000,
-        |b| b.token_ends.truncate(2),
-        |b| b.whole_hash_ends[1] = u32::MAX,
+        |b| more(b).token_ends[0] = 1_000,
+        |b| more(b).token_ends.truncate(2),
+        |b| more(b).whole_hash_ends[1] = u32::MAX,
         |b| b.parents.clear(),
+        |b| b.more = None,
         |b| b.token_hashes.truncate(1),
     ];
     for (i, broken) in breaks.iter().enumerate() {

@@ -16,6 +16,7 @@ mod plugins_dropin;
 mod plugins_hostile;
 mod plugins_lanes;
 mod query;
+mod relayed;
 mod rig;
 mod shutdown;
 mod stall;
