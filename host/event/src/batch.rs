@@ -1,4 +1,4 @@
-use crate::{Epoch, PooledColumns, Position, Sequence, SourceId};
+use crate::{Epoch, Kind, PooledColumns, Position, Sequence, SourceId};
 use bytes::Bytes;
 
 /// A batch's payload as it came, shared without a copy.
@@ -51,6 +51,12 @@ impl Batch {
     #[must_use]
     pub fn skipped_events(&self) -> u32 {
         (self.skipped.iter()).fold(0, |sum, skipped| sum.saturating_add(skipped.lost))
+    }
+
+    /// True when some event of it says that the cache was emptied.
+    #[must_use]
+    pub fn clears(&self) -> bool {
+        (0..self.columns.len()).any(|i| self.columns.event(i).kind == Kind::Cleared)
     }
 
     /// Bytes that a queue holding it accounts for.

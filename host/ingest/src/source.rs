@@ -62,8 +62,6 @@ pub(crate) struct Source {
     /// counting where it was.
     epoch_base: u32,
     epoch: Epoch,
-    /// Batches or events since the last reset could not be decoded.
-    undecoded: bool,
     /// The machine's state as status shows it.
     shown: &'static str,
     down_since: Option<Micros>,
@@ -134,7 +132,6 @@ impl Source {
             order,
             epoch_base: 0,
             epoch,
-            undecoded: false,
             shown: "",
             down_since: None,
             touched: false,
@@ -271,7 +268,7 @@ impl Source {
             self.leave(work);
             self.down_since = None;
             self.machine = Machine::new(self.order.clone());
-            self.undecoded = false;
+            self.state.set_complete(true);
             return true;
         }
         false
@@ -281,14 +278,8 @@ impl Source {
     pub(crate) fn feed(&mut self, work: &mut Work, now: Micros, input: Input<Received>) {
         let mut outputs = std::mem::take(&mut work.outputs);
         self.machine.handle(now, input, &mut outputs);
-        let mut told = false;
         for output in outputs.drain(..) {
-            told |= matches!(output, Output::Gap { .. } | Output::Reset { .. });
             self.apply(work, now, output);
-        }
-        if told {
-            let complete = self.machine.status().complete && !self.undecoded;
-            self.state.set_complete(complete);
         }
         work.outputs = outputs;
         let shown = self.machine.status().state;
@@ -345,9 +336,11 @@ impl Source {
             Note::TwoPublishers => Total::TwoPublishers,
         };
         self.meters.add(total, 1);
-        if total == Total::TwoPublishers
-            && let Some(held) = self.twin_log.pass(now)
-        {
+        if total != Total::TwoPublishers {
+            return;
+        }
+        self.state.set_complete(false);
+        if let Some(held) = self.twin_log.pass(now) {
             tracing::error!(
                 source = &*self.state.info.name,
                 held,
@@ -380,8 +373,11 @@ impl Source {
                 self.meters.add(Total::Events, batch.columns.len() as u64);
                 self.meters
                     .add(Total::Blocks, stored_blocks(&batch.columns));
+                // After a clear, what came before does not matter.
                 if !batch.skipped.is_empty() {
                     self.skipped(now, &batch);
+                } else if !self.state.complete() && batch.clears() {
+                    self.state.set_complete(true);
                 }
                 self.deliver(work, Item::Batch(Arc::new(batch)));
                 self.state.set_position(position);
@@ -392,8 +388,6 @@ impl Source {
                 } else {
                     GapReason::Undecodable
                 };
-                self.undecoded = true;
-                self.state.set_complete(false);
                 self.meters.add(Total::Undecodable, 1);
                 self.meters.error("decode", error.code());
                 let range = (position.sequence, position.sequence);
@@ -404,7 +398,6 @@ impl Source {
 
     fn skipped(&mut self, now: Micros, batch: &penstock_event::Batch) {
         if batch.skipped_events() > 0 {
-            self.undecoded = true;
             self.state.set_complete(false);
         }
         for skipped in &batch.skipped {
@@ -435,6 +428,7 @@ impl Source {
         cause: Option<&penstock_decode::DecodeError>,
     ) {
         let missing = last.saturating_sub(first).saturating_add(1);
+        self.state.set_complete(false);
         self.meters.add(Total::Missing, missing);
         self.meters.error("gap", reason.name());
         if let Some(held) = self.gap_log.pass(now) {
@@ -464,7 +458,7 @@ impl Source {
             return;
         }
         self.epoch = self.numbered(work, epoch);
-        self.undecoded = false;
+        self.state.set_complete(true);
         self.meters.add(Total::Restarts, 1);
         tracing::warn!(
             source = &*self.state.info.name,

@@ -8,7 +8,7 @@
 //! ```
 
 use penstock_event::{
-    Answer, Batch, Change, Kind, Link, LookupError, Position, Query, Row, SourceId, SourcePosition,
+    Answer, Batch, Change, Link, LookupError, Position, Query, Row, SourceId, SourcePosition,
     SourceState,
 };
 use std::collections::{BTreeSet, HashMap};
@@ -38,9 +38,10 @@ impl Applied {
         };
         progress.position = Some(batch.position());
         // After a clear, what came before does not matter.
-        if !progress.complete {
-            let clear = |i| batch.columns.event(i).kind == Kind::Cleared;
-            progress.complete = (0..batch.columns.len()).any(clear);
+        if batch.skipped_events() > 0 {
+            progress.complete = false;
+        } else if !progress.complete {
+            progress.complete = batch.clears();
         }
     }
 

@@ -1,6 +1,7 @@
 use super::*;
 use penstock_event::{
-    By, Columns, Epoch, EventRow, GapReason, Medium, Mode, ResetReason, SourceInfo, SourceSpec,
+    By, Columns, Epoch, EventRow, GapReason, Kind, Medium, Mode, ResetReason, Skipped, SourceInfo,
+    SourceSpec,
 };
 use std::time::Duration;
 
@@ -104,6 +105,13 @@ fn a_gap_shows_until_a_reset_or_a_clear() {
     assert_eq!(at(&applied), (Some(3), false));
     applied.batch(&batch(1, 4, Kind::Cleared));
     assert_eq!(at(&applied), (Some(4), true));
+    for (lost, complete) in [(0, true), (2, false)] {
+        let mut odd = batch(1, 4, Kind::Cleared);
+        let (event, code) = (1, "odd");
+        odd.skipped = vec![Skipped { event, lost, code }];
+        applied.batch(&odd);
+        assert_eq!(at(&applied), (Some(4), complete), "{lost} event(s) lost");
+    }
     applied.change(&gap(1));
     applied.change(&Change::Reset {
         source: SourceId(1),

@@ -3,7 +3,7 @@
 
 use crate::bindings::base::exports::penstock::plugin::guest;
 use crate::bindings::lookup::exports::penstock::plugin::lookup;
-use penstock_event::{Batch, By, ColumnSet, Query, Row, SourceId};
+use penstock_event::{Batch, By, Change, ColumnSet, Epoch, Position, Query, Row, SourceId};
 use std::collections::HashMap;
 
 /// Words of `u32` that one row of an answer takes.
@@ -66,6 +66,24 @@ pub(crate) fn change(source: SourceId, kind: u8) -> guest::SourceChange<'static>
         reason: 0,
         info: None,
         entries: &[],
+    }
+}
+
+/// The position that messages caused by a change carry: none that a batch ever
+/// has. `now` is where the source stands.
+pub(crate) fn position(change: &Change, now: Option<Position>) -> Option<Position> {
+    let end_of = |epoch| Position {
+        epoch,
+        sequence: u64::MAX,
+    };
+    match change {
+        Change::Joined(_) => None,
+        Change::Left(_) => Some(end_of(now.map_or(Epoch::default(), |p| p.epoch))),
+        Change::Reset { epoch, .. } => Some(end_of(Epoch(epoch.0.saturating_sub(1)))),
+        Change::Gap { epoch, last, .. } => Some(Position {
+            epoch: *epoch,
+            sequence: *last,
+        }),
     }
 }
 
@@ -162,6 +180,32 @@ mod tests {
         assert!(read(&[3, 0, 2, 4, 0, 5, 0, 0]).is_err());
         let hashes = ask(By::EngineHashes([1].into()));
         assert!(rows(&[3, 0, 2, 0, 0, 0, 0, 0], &hashes, &known).is_err());
+    }
+
+    #[test]
+    fn changes_have_positions_that_no_batch_has() {
+        let at = |epoch, sequence| Position {
+            epoch: Epoch(epoch),
+            sequence,
+        };
+        let (source, epoch) = (SourceId(1), Epoch(3));
+        let reset = Change::Reset {
+            source,
+            epoch,
+            reason: penstock_event::ResetReason::Backwards,
+        };
+        let gap = Change::Gap {
+            source,
+            epoch,
+            first: 4,
+            last: 9,
+            reason: penstock_event::GapReason::Truncated,
+        };
+        let left = Change::Left(source);
+        assert_eq!(position(&reset, None), Some(at(2, u64::MAX)));
+        assert_eq!(position(&gap, None), Some(at(3, 9)));
+        assert_eq!(position(&left, Some(at(3, 12))), Some(at(3, u64::MAX)));
+        assert_eq!(position(&left, None), Some(at(0, u64::MAX)));
     }
 
     #[test]

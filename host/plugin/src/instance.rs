@@ -6,9 +6,7 @@ use crate::cell::Cell;
 use crate::check::OURS;
 use crate::ctx::Current;
 use crate::{CallError, Compiled, Host, LoadError, Setup, convert};
-use penstock_event::{
-    Batch, Change, ColumnSet, Epoch, Position, Query, Row, SourceId, SourceState,
-};
+use penstock_event::{Batch, Change, ColumnSet, Query, Row, SourceId, SourceState};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -247,16 +245,13 @@ impl Instance {
             None if matches!(change, Change::Left(_)) => return Ok(()),
             None => return Err(CallError::NotJoined(id.0)),
         };
-        let position = |epoch: Epoch, sequence| Position { epoch, sequence };
-        self.cell.about(Current {
-            source: known.state.clone(),
-            position: match change {
-                Change::Reset { epoch, .. } => position(*epoch, 0),
-                Change::Gap { epoch, last, .. } => position(*epoch, *last),
-                Change::Joined(_) | Change::Left(_) => Position::default(),
-            },
-            payload: None,
-        });
+        if let Some(position) = convert::position(change, known.state.position()) {
+            self.cell.about(Current {
+                source: known.state.clone(),
+                position,
+                payload: None,
+            });
+        }
         let limit = self.cell.limits().deadline();
         let guest = self.guest.penstock_plugin_guest();
         let mut tell =

@@ -9,7 +9,7 @@
 //! | key | value |
 //! |---|---|
 //! | `source` | name of the source whose batch caused the message; null when none did |
-//! | `epoch`, `sequence` | that batch's position |
+//! | `epoch`, `sequence` | that batch's position; sequence 18446744073709551615: the engine's life ended, and this says so |
 //! | `topic` or `topic_base64` | the topic; the second when it is not UTF-8 |
 //! | `json` or `payload` | the payload: as it is when it is a JSON object or array, in base64 (standard alphabet, padded) otherwise |
 //!

@@ -193,6 +193,10 @@ impl Delivered {
             }
             let place = || format!("{}:{number}", file.display());
             let line: Line<'_> = serde_json::from_str(&text).with_context(place)?;
+            if line.sequence == u64::MAX {
+                // No batch: word that an engine's life ended.
+                continue;
+            }
             let engine = NAMES.iter().position(|n| Some(*n) == line.source);
             let engine = engine.with_context(|| format!("{}: whose batch?", place()))?;
             let encoded = line

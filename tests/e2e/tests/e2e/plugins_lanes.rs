@@ -108,6 +108,34 @@ fn catching_up_ends_with_everything() {
 }
 
 #[test]
+fn what_nobody_holds_any_more_is_told_as_missed() {
+    let engine = Traced::forgetful(50);
+    let setup = setup()
+        .variable("PENSTOCK_ROUTE__RING_BYTES", "65536")
+        .plugin("slow", "faulty", &slow("catch-up"));
+    let daemon = engine.source(setup, "e").start();
+    engine.burst(20);
+    plugin_when(&daemon, "slow", "the first batches", |p| p.batches >= 20);
+    dawdle(&daemon, "slow", true);
+    engine.burst(2_000);
+    plugin_when(&daemon, "index", "all batches", |p| p.batches >= 2_020);
+    dawdle(&daemon, "slow", false);
+    let missed = || counter(&daemon, "penstock_lane_missed_batches_total", "slow");
+    wait::until("a count that closes", PATIENCE, || {
+        (handled(&daemon, "slow") + missed() == 2_020).then_some(())
+    });
+    assert!(missed() > 100, "{}", missed());
+    assert_eq!(daemon.plugin("slow").unwrap().missed, missed());
+    let client = HttpClient::new(&daemon.http);
+    let question = query(By::Tokens(Arc::new([])));
+    let answer = client.query(Some("slow"), &question).unwrap();
+    assert!(!answer.positions["e"].complete, "its answers say so");
+    // The others have it all.
+    let mut oracle = engine.settle(&daemon, "e");
+    engine.compare(&daemon, "index", "e", &mut oracle);
+}
+
+#[test]
 fn dropping_tells_of_gaps_at_once() {
     let engine = Traced::idle();
     let setup = setup().plugin("slow", "faulty", &slow("drop"));

@@ -1,6 +1,10 @@
 use super::{gaps, lives};
-use crate::rig::{CALM, Hand, healthy, series};
-use penstock_testkit::daemon::{Daemon, Setup};
+use crate::rig::{CALM, Hand, healthy, query, series};
+use penstock_event::By;
+use penstock_query::client::HttpClient;
+use penstock_testkit::daemon::{Daemon, PATIENCE, Setup};
+use penstock_testkit::wait;
+use std::sync::Arc;
 
 fn start(engine: &Hand) -> Daemon {
     let setup = Setup::new().plugin("index", "prefix-index", CALM);
@@ -112,4 +116,16 @@ fn one_bad_event_costs_nothing_but_itself() {
     }
     lives(&engine, &daemon, 9);
     assert_eq!(gaps(&daemon), [], "no batch is missing");
+    let complete = || {
+        let client = HttpClient::new(&daemon.http);
+        let answer = client.query(None, &query(By::EngineHashes(Arc::new([1]))));
+        let at = answer.unwrap().positions["e"].clone();
+        (daemon.source("e").unwrap().complete, at.complete)
+    };
+    assert_eq!(complete(), (false, false), "a removal may be among them");
+    let clear = engine.publish(b"\x93\x01\x91\x91\xb0AllBlocksCleared\xc0".to_vec());
+    daemon.wait_for("e", 0, clear);
+    wait::until("word of it in answers", PATIENCE, || {
+        (complete() == (true, true)).then_some(())
+    });
 }

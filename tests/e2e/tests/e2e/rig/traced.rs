@@ -29,6 +29,10 @@ impl Traced {
     /// An engine on free ports that publishes `rate` batches a second, 0: as fast as
     /// it can, once somebody has subscribed. A small cache, so that blocks leave.
     pub fn start(rate: f64) -> Self {
+        Self::open(rate, false, 100_000)
+    }
+
+    fn open(rate: f64, paused: bool, kept: usize) -> Self {
         let home = tempfile::tempdir().unwrap();
         let requests = WorkloadConfig {
             adapter_share: 0.2,
@@ -45,8 +49,9 @@ impl Traced {
         };
         let mut config = EngineConfig::new("tcp://127.0.0.1:*", source);
         config.publisher.replay = Some("tcp://127.0.0.1:*".into());
-        config.publisher.buffer_batches = 100_000;
+        config.publisher.buffer_batches = kept;
         config.rate = rate;
+        config.paused = paused;
         config.wait_subscribers = 1;
         config.wait_timeout = Some(PATIENCE);
         config.log = Some(home.path().join("engine.log"));
@@ -61,9 +66,12 @@ impl Traced {
 
     /// The same, but it publishes in bursts alone.
     pub fn idle() -> Self {
-        let engine = Self::start(0.0);
-        engine.command(Command::Pause);
-        engine
+        Self::open(0.0, true, 100_000)
+    }
+
+    /// The same, and it keeps only so many batches for replay.
+    pub fn forgetful(kept: usize) -> Self {
+        Self::open(0.0, true, kept)
     }
 
     /// Makes it a source.
