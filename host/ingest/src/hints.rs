@@ -15,6 +15,8 @@ pub(crate) struct Hints {
     heard: bool,
     said_unreachable: bool,
     said_silent: bool,
+    /// Batches that had come by replay when it was last looked, and when that was.
+    replayed: Option<(u64, Micros)>,
 }
 
 // === impl Hints ===
@@ -28,6 +30,7 @@ impl Hints {
             heard: false,
             said_unreachable: false,
             said_silent: false,
+            replayed: None,
         }
     }
 
@@ -42,22 +45,41 @@ impl Hints {
     pub(crate) fn deadline(&self, after: Micros) -> Option<Micros> {
         match self.up_since {
             None if !self.said_unreachable => Some(self.start + after),
-            Some(since) if !self.heard && !self.said_silent => Some(since + after),
+            Some(since) if !self.heard && !self.said_silent => {
+                let since = self.replayed.map_or(since, |(_, looked)| looked);
+                Some(since + after)
+            }
             _ => None,
         }
     }
 
-    /// The hint that is due, if any.
-    pub(crate) fn due(&mut self, now: Micros, after: Micros, spec: &SourceSpec) -> Option<String> {
+    /// The hint that is due, if any. `replayed`: batches that came by replay so far.
+    pub(crate) fn due(
+        &mut self,
+        now: Micros,
+        after: Micros,
+        spec: &SourceSpec,
+        replayed: u64,
+    ) -> Option<String> {
         if self.deadline(after).is_none_or(|at| at > now) {
             return None;
         }
         if self.up_since.is_none() {
             self.said_unreachable = true;
-            Some(unreachable(spec, self.strangers))
-        } else {
-            self.said_silent = true;
-            Some(silent(spec))
+            return Some(unreachable(spec, self.strangers));
+        }
+        // What was published before this daemon came arrives by replay alone, and an
+        // engine may be idle since. One that goes on is not.
+        match self.replayed.replace((replayed, now)) {
+            _ if replayed == 0 => {
+                self.said_silent = true;
+                Some(silent(spec))
+            }
+            Some((before, _)) if before < replayed => {
+                self.said_silent = true;
+                Some(by_replay_alone(spec))
+            }
+            _ => None,
         }
     }
 }
@@ -92,13 +114,26 @@ fn unreachable(spec: &SourceSpec, strangers: u64) -> String {
     )
 }
 
-fn silent(spec: &SourceSpec) -> String {
-    let endpoints = spec.endpoints.join(", ");
-    let topics = if spec.topics.is_empty() {
+fn topics(spec: &SourceSpec) -> String {
+    if spec.topics.is_empty() {
         "every topic".to_owned()
     } else {
         format!("only the topics {:?}", spec.topics)
-    };
+    }
+}
+
+fn by_replay_alone(spec: &SourceSpec) -> String {
+    format!(
+        "the engine publishes, but its batches come by replay alone, seconds late: its topic may \
+         be another one (subscribed to {}), or {} be the endpoint of another engine",
+        topics(spec),
+        spec.endpoints.join(", ")
+    )
+}
+
+fn silent(spec: &SourceSpec) -> String {
+    let endpoints = spec.endpoints.join(", ");
+    let topics = topics(spec);
     format!(
         "connected to {endpoints}, but no message yet. An idle engine sends nothing; if it is \
          busy: events may be off (--kv-events-config), or its topic be another one (subscribed \
@@ -168,18 +203,23 @@ mod tests {
     fn silence_is_said_once() {
         let spec = spec("a", &["tcp://h:1"]);
         let mut hints = Hints::new(0);
-        assert_eq!(hints.due(9, 10, &spec), None);
+        assert_eq!(hints.due(9, 10, &spec, 0), None);
         assert!(
             hints
-                .due(10, 10, &spec)
+                .due(10, 10, &spec, 0)
                 .unwrap()
                 .contains("nothing answers")
         );
         assert_eq!(hints.deadline(10), None);
         hints.up(20);
         assert_eq!(hints.deadline(10), Some(30));
-        assert!(hints.due(30, 10, &spec).unwrap().contains("no message yet"));
-        assert_eq!(hints.due(99, 10, &spec), None);
+        assert!(
+            hints
+                .due(30, 10, &spec, 0)
+                .unwrap()
+                .contains("no message yet")
+        );
+        assert_eq!(hints.due(99, 10, &spec, 0), None);
 
         let mut heard = Hints::new(0);
         heard.up(1);
@@ -188,10 +228,24 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_that_only_replays_is_no_idle_one() {
+        let mut spec = spec("a", &["tcp://h:1"]);
+        spec.topics = vec!["kv_events".into()];
+        let mut hints = Hints::new(0);
+        hints.up(0);
+        assert_eq!(hints.due(10, 10, &spec, 40), None, "from before it came");
+        assert_eq!(hints.due(20, 10, &spec, 40), None);
+        assert_eq!(hints.deadline(10), Some(30));
+        let said = hints.due(30, 10, &spec, 41).unwrap();
+        assert!(said.contains("kv_events"), "{said}");
+        assert_eq!(hints.deadline(10), None);
+    }
+
+    #[test]
     fn strangers_and_interfaces_are_named() {
         let mut hints = Hints::new(0);
         hints.strangers = 3;
-        let said = hints.due(10, 10, &spec("a", &["tcp://h:1"])).unwrap();
+        let said = hints.due(10, 10, &spec("a", &["tcp://h:1"]), 0).unwrap();
         assert!(said.contains("no ZeroMQ publisher"));
         let said = unreachable(&spec("a", &["tcp://lo:1"]), 0);
         assert!(said.contains("interface"), "{said}");

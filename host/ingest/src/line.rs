@@ -181,11 +181,8 @@ impl Line {
         let spec = &self.state.info.spec;
         let source = &*self.state.info.name;
         let after = micros(work.config.hint_after);
-        // What was published before this daemon came arrives by replay alone.
-        if self.state.totals.replayed.load(Relaxed) > 0 {
-            self.hints.heard();
-        }
-        if let Some(hint) = self.hints.due(now, after, spec) {
+        let replayed = self.state.totals.replayed.load(Relaxed);
+        if let Some(hint) = self.hints.due(now, after, spec, replayed) {
             tracing::warn!(source, "{hint}");
         }
         if spec.mode == Mode::Bind {
@@ -228,6 +225,11 @@ impl Line {
                 Next::Malformed(reason, size) => {
                     bytes += size;
                     self.malformed(now, reason, size);
+                }
+                // No engine counts so far; in replays it marks the end.
+                Next::Batch(u64::MAX, payload) => {
+                    bytes += payload.len();
+                    self.malformed(now, "sequence", payload.len());
                 }
                 Next::Batch(sequence, payload) => {
                     bytes += payload.len();

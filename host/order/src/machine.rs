@@ -116,8 +116,8 @@ pub struct Machine<P: Frame> {
     replays: u64,
     /// Replays of this range that brought nothing, one after the other.
     pub(crate) attempts: u32,
-    /// Tail checks without an answer, one after the other.
-    pub(crate) unanswered: u32,
+    /// Tail checks that found nothing, one after the other.
+    pub(crate) checks: u32,
     /// A hole was counted as open; `Some(true)`: part of it was reported missing.
     pub(crate) hole: Option<bool>,
 
@@ -195,7 +195,7 @@ impl<P: Frame> Machine<P> {
             replay: None,
             replays: 0,
             attempts: 0,
-            unanswered: 0,
+            checks: 0,
             hole: None,
             wait_until: None,
             tail_due: None,
@@ -321,7 +321,7 @@ impl<P: Frame> Machine<P> {
         if let Some((_, run)) = &mut self.second {
             *run = 0;
         }
-        self.unanswered = 0;
+        self.checks = 0;
         self.arm_tail(now);
     }
 
@@ -450,7 +450,7 @@ impl<P: Frame> Machine<P> {
         self.wait_until = None;
         self.tail_due = None;
         self.second = None;
-        self.unanswered = 0;
+        self.checks = 0;
         self.judge_held();
         let begins = self.again.front().map(|w| w.sequence);
         if self.up {

@@ -1,14 +1,15 @@
 //! The tail check: a publisher at its high-water mark drops the *end* of a burst,
-//! which no later sequence reveals while the engine is idle. So silence is checked,
-//! once: everything after the last batch is asked for. Frames that come are
-//! delivered and the check made again; an empty answer ends it. No answer is not a
-//! gap: the check is made again, each time later.
+//! which no later sequence reveals while the engine is idle. So silence is checked:
+//! everything after the last batch is asked for. Frames that come are delivered and
+//! the check made again at once; after an empty answer, or none, it is made again
+//! each time later, since an engine whose live frames do not arrive (its topic is
+//! another one) looks just as silent. No answer is not a gap.
 
 use crate::join::Purpose;
 use crate::machine::{Machine, State, mutant};
 use crate::{Frame, Micros, Output, Transition};
 
-/// Unanswered checks are made again at most this many doublings later.
+/// Checks are made again at most this many doublings later: about a minute.
 const DOUBLINGS: u32 = 6;
 
 // === impl Machine ===
@@ -32,24 +33,26 @@ impl<P: Frame> Machine<P> {
 
     /// The answer came to its end.
     pub(crate) fn tail_checked(&mut self, found: bool, now: Micros, out: &mut Vec<Output<P>>) {
-        self.unanswered = 0;
-        if found && !mutant!(self, TailOnce) {
+        if found && mutant!(self, TailOnce) {
+            self.state = State::Live;
+        } else if found {
             self.took(Transition::TailFound);
+            self.checks = 0;
             self.ask(now, self.next, out);
         } else {
             self.took(Transition::TailEmpty);
-            self.state = State::Live;
+            self.tail_later(now);
         }
     }
 
-    /// No answer: later again, since a lost end shows nowhere else.
+    /// Later again: a lost end shows nowhere else.
     pub(crate) fn tail_later(&mut self, now: Micros) {
         self.state = State::Live;
         if self.config.replay && !mutant!(self, NoTailCheck) {
-            let factor = 1 << self.unanswered.min(DOUBLINGS);
+            let factor = 1 << self.checks.min(DOUBLINGS);
             let wait = self.config.tail_after.saturating_mul(factor);
             self.tail_due = Some(now.saturating_add(wait));
         }
-        self.unanswered = self.unanswered.saturating_add(1);
+        self.checks = self.checks.saturating_add(1);
     }
 }

@@ -451,7 +451,7 @@ impl World {
         for _ in 0..10_000 {
             self.arrive(usize::MAX)?;
             self.serve(usize::MAX)?;
-            if self.replay.is_none() && self.machine.deadline().is_none() {
+            if self.replay.is_none() && self.idle() {
                 return Ok(());
             }
             self.pass_to_deadline()?;
@@ -461,6 +461,15 @@ impl World {
 }
 
 impl World {
+    /// Nothing is to be done but to look once in a while, for ever.
+    fn idle(&self) -> bool {
+        let rarely = self.now + 64 * self.config.tail_after;
+        let live = self.machine.status().state == "live";
+        self.machine
+            .deadline()
+            .is_none_or(|at| live && at >= rarely)
+    }
+
     pub(super) fn connect_if_down(&mut self) -> Verdict {
         if self.connected {
             return Ok(());

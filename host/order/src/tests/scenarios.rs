@@ -227,7 +227,25 @@ fn a_lost_end_of_a_burst_is_found_in_the_silence() {
     assert_eq!(desk.replay("a3 a4 end"), "e0 a3*, e0 a4*, ask 5");
     assert_eq!(desk.replay("end"), "");
     assert_eq!(desk.count(Note::GapFilled), 1);
-    assert_eq!(desk.machine.deadline(), None, "one check a silence");
+}
+
+#[test]
+fn a_long_silence_is_checked_again_and_again_each_time_later() {
+    let mut desk = joined();
+    for seconds in [1, 1, 2, 4, 8, 16, 32, 64, 64] {
+        assert_eq!(desk.wait(seconds * SECOND - 1), "");
+        assert_eq!(desk.wait(1), "ask 3");
+        assert_eq!(desk.replay("end"), "");
+    }
+    // Its live frames do not arrive.
+    assert_eq!(desk.wait(64 * SECOND), "ask 3");
+    assert_eq!(desk.replay("a3 a4 end"), "e0 a3*, e0 a4*, ask 5");
+    assert_eq!(desk.replay("end"), "");
+    assert_eq!(desk.wait(SECOND), "ask 5");
+    assert_eq!(desk.replay("end"), "");
+    // They do again.
+    assert_eq!(desk.live("a5"), "e0 a5");
+    assert_eq!(desk.wait(SECOND), "ask 6");
 }
 
 #[test]
