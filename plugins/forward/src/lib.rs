@@ -23,8 +23,9 @@
 //! pay for columns that they do not read.
 //!
 //! **What is no batch**: an engine that restarted, or left for good, has lost its
-//! cache; an `AllBlocksCleared` with the source's topic says so, for each rank of
-//! which something was forwarded (unless `kinds` leaves clears out). Batches or
+//! cache; an `AllBlocksCleared` with the source's topic says so, for each rank that
+//! its batches named to this instance, or else its own (unless `kinds` leaves clears
+//! out). Batches or
 //! events that never came (gaps) leave a number out of the sink's sequence, so that
 //! who follows it sees a gap too. One sink is one stream: give each engine a
 //! `forward` and a sink of its own where those behind must tell engines apart.
@@ -203,7 +204,8 @@ impl Plugin for Forward {
         let passes = |event: &Event<'_>| self.filter.passes(event, model);
         let open = self.filter.is_open();
         let passing = batch.events().filter(passes).count();
-        let raw = (open || passing == batch.len()) && self.mode == Mode::Raw;
+        let whole = open || passing > 0 && passing == batch.len();
+        let raw = whole && self.mode == Mode::Raw;
         if !open {
             self.counters.filtered.add((batch.len() - passing) as u64);
         }
@@ -247,6 +249,8 @@ impl Plugin for Forward {
         match change.change {
             Change::Reset { .. } | Change::Left => self.clear(change),
             Change::Gap { .. } => self.counters.skip(&self.sink),
+            // What another instance forwarded before this one counts as well.
+            Change::Joined(info) => self.followed.join(change.source, info.rank),
             _ => {}
         }
     }
@@ -255,13 +259,13 @@ impl Plugin for Forward {
 impl Forward {
     /// What was forwarded of a source is gone.
     fn clear(&mut self, change: &SourceChange<'_>) {
-        let Some(source) = self.followed.take(change.source) else {
+        let Some(source) = self.followed.take(change) else {
             return;
         };
         if !self.filter.passes_clears() {
             return;
         }
-        for rank in source.ranks {
+        for rank in source.ranks() {
             self.topic_bytes.clear();
             let subject = Subject::of_change(change, rank);
             self.topic.render(&subject, &mut self.topic_bytes);
