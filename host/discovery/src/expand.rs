@@ -26,6 +26,32 @@ pub struct Declared {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Longest name of an instance, and of a model, in bytes.
+const MAX_NAME: usize = 512;
+
+/// What is wrong with the name of an engine instance, if anything: it stands in
+/// answers, metrics, logs and on terminals.
+#[must_use]
+pub fn bad_name(name: &str) -> Option<&'static str> {
+    let odd = |c: char| c.is_control() || matches!(c, '/' | '"');
+    match name {
+        "" => Some("must not be empty"),
+        _ if name.len() > MAX_NAME => Some("must not be longer than 512 bytes"),
+        _ if name.contains(odd) => Some("must not hold a slash, a quote or a control character"),
+        _ => None,
+    }
+}
+
+/// The same for a model, which may be empty and hold slashes.
+#[must_use]
+pub fn bad_model(name: &str) -> Option<&'static str> {
+    match name {
+        _ if name.len() > MAX_NAME => Some("must not be longer than 512 bytes"),
+        _ if name.contains(char::is_control) => Some("must not hold a control character"),
+        _ => None,
+    }
+}
+
 /// Why a declaration is no source.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ExpandError {
@@ -164,5 +190,16 @@ mod tests {
             .expand()
             .unwrap_err();
         assert!(matches!(error, ExpandError::PortRange { rank: 1, .. }));
+    }
+
+    #[test]
+    fn names_are_fit_for_terminals_and_paths() {
+        for name in ["", "a/b", "a\"b", "a\nb", "\x1b[31mred", &"x".repeat(513)] {
+            assert!(bad_name(name).is_some(), "{name:?}");
+        }
+        assert_eq!(bad_name("vllm-0.ns:8000"), None);
+        assert_eq!(bad_model("meta-llama/Llama-3-8B"), None);
+        assert_eq!(bad_model(""), None);
+        assert!(bad_model("a\u{7}").is_some());
     }
 }

@@ -8,7 +8,7 @@
 
 mod expand;
 
-pub use expand::{Declared, ExpandError};
+pub use expand::{Declared, ExpandError, bad_model, bad_name};
 
 use penstock_event::SourceSpec;
 use std::collections::BTreeMap;

@@ -115,6 +115,8 @@ pub enum Code {
     Internal,
     /// The plugin is down or answered with an error. HTTP 502.
     Failed,
+    /// The plugin is being loaded; ask again soon. HTTP 503.
+    Loading,
     /// Too much in flight; ask again later. HTTP 503.
     Busy,
     /// The daemon is shutting down. HTTP 503.
@@ -143,7 +145,7 @@ pub struct ErrorBody {
 
 impl Code {
     /// Every code, in the order of their numbers.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::BadRequest,
         Self::NoPlugin,
         Self::NoModel,
@@ -154,6 +156,7 @@ impl Code {
         Self::TooLarge,
         Self::Internal,
         Self::Failed,
+        Self::Loading,
         Self::Busy,
         Self::Closing,
         Self::Deadline,
@@ -174,6 +177,7 @@ impl Code {
             Self::TooLarge => "too_large",
             Self::Internal => "internal",
             Self::Failed => "failed",
+            Self::Loading => "loading",
             Self::Busy => "busy",
             Self::Closing => "closing",
             Self::Deadline => "deadline",
@@ -193,7 +197,7 @@ impl Code {
             Self::TooLarge => 413,
             Self::Internal | Self::Unknown => 500,
             Self::Failed => 502,
-            Self::Busy | Self::Closing => 503,
+            Self::Loading | Self::Busy | Self::Closing => 503,
             Self::Deadline => 504,
         }
     }
@@ -224,7 +228,8 @@ impl From<LookupError> for ErrorBody {
     fn from(e: LookupError) -> Self {
         let text = e.to_string();
         let code = match &e {
-            LookupError::NoPlugin(_) => Code::NoPlugin,
+            LookupError::NoPlugin(_) | LookupError::NoRequests(_) => Code::NoPlugin,
+            LookupError::Loading(_) => Code::Loading,
             LookupError::NoModel(_) => Code::NoModel,
             LookupError::Busy => Code::Busy,
             LookupError::Deadline => Code::Deadline,

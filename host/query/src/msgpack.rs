@@ -75,6 +75,29 @@ fn msgpack_id(body: &[u8]) -> Option<&[u8]> {
     None
 }
 
+/// Whether every key of the top-level map is text. A number would be taken for the
+/// place of a field. A body that cannot be read so far passes: why it is bad shows
+/// when it is decoded.
+pub(crate) fn keys_are_text(body: &[u8]) -> bool {
+    let mut rest = body;
+    let Ok(entries) = rmp::decode::read_map_len(&mut rest) else {
+        return true;
+    };
+    for _ in 0..entries {
+        let text = matches!(rest.first(), None | Some(0xa0..=0xbf | 0xd9..=0xdb));
+        if !text {
+            return false;
+        }
+        if take_value(&mut rest)
+            .and_then(|_| take_value(&mut rest))
+            .is_none()
+        {
+            return true;
+        }
+    }
+    true
+}
+
 /// Splits the first value off. No recursion: lengths of lists and maps add to
 /// the number of values still to be passed, so depth costs nothing, and a length
 /// that lies ends at the end of the bytes.

@@ -26,7 +26,7 @@ pub struct AnswerBody {
     /// Every source of the model by its unique name.
     #[serde(default)]
     pub positions: BTreeMap<Arc<str>, PositionBody>,
-    /// Sources that cannot be answered for now.
+    /// Sources that are not answered for now: stale, or their plugin instance is down.
     #[serde(default)]
     pub unavailable: Vec<Arc<str>>,
 }

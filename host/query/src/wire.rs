@@ -5,7 +5,7 @@
 //! expected an unsigned 32-bit integer`. Unknown fields are ignored, so that
 //! clients written for Dynamo's indexer work as they are.
 
-use crate::msgpack::id_of;
+use crate::msgpack::{id_of, keys_are_text};
 use crate::{DoorsConfig, ErrorBody};
 use penstock_event::{By, Query};
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Unexpected, Visitor};
@@ -24,7 +24,7 @@ pub(crate) enum Encoding {
 
 /// What a request wants. HTTP says it by the path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String")]
 pub(crate) enum Op {
     #[default]
     Query,
@@ -34,7 +34,7 @@ pub(crate) enum Op {
 
 /// Which hashes `block_hashes` holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub(crate) enum HashKind {
     /// Over the block's tokens, Dynamo's local hashes.
     #[default]
@@ -99,6 +99,37 @@ const MAX_DEPTH: usize = 32;
 /// Elements reserved on a list's own word before any has come.
 const MAX_RESERVE: usize = 1 << 16;
 
+// Only text names them: msgpack would take a variant's number as well.
+
+impl TryFrom<String> for Op {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "query" => Ok(Self::Query),
+            "query_by_hash" => Ok(Self::QueryByHash),
+            "health" => Ok(Self::Health),
+            _ => Err(format!(
+                "unknown variant `{name}`, expected one of `query`, `query_by_hash`, `health`"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for HashKind {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.as_str() {
+            "token" => Ok(Self::Token),
+            "engine" => Ok(Self::Engine),
+            _ => Err(format!(
+                "unknown variant `{name}`, expected `token` or `engine`"
+            )),
+        }
+    }
+}
+
 // === impl Encoding ===
 
 impl Encoding {
@@ -158,6 +189,9 @@ impl Request<IgnoredAny> {
 
     /// Reads a msgpack body; the id is found by other means.
     pub(crate) fn from_msgpack(body: &[u8]) -> Result<Self, ErrorBody> {
+        if !keys_are_text(body) {
+            return Err(ErrorBody::bad("expected a map whose keys are text"));
+        }
         let read = |body| {
             let mut reader = rmp_serde::Deserializer::from_read_ref(body);
             reader.set_max_depth(MAX_DEPTH);

@@ -219,6 +219,14 @@ fn what_is_no_request_is_refused() {
     for body in lies {
         assert!(Request::from_msgpack(body).is_err(), "{body:x?}");
     }
+    // A number is no field's name, and no variant's.
+    for body in [
+        b"\x81\x01\x02".as_slice(),
+        b"\x81\xa2op\x02",
+        b"\x81\x02\x91\x01",
+    ] {
+        assert!(Request::from_msgpack(body).is_err(), "{body:x?}");
+    }
     let mut deep = b"\x81\xa4deep".to_vec();
     deep.extend(std::iter::repeat_n(0x91, 2_000));
     deep.push(0xc0);

@@ -1,7 +1,7 @@
 //! What serde cannot see: endpoints, ranges, names used twice.
 
 use super::{Config, ConfigError};
-use penstock_discovery::Declared;
+use penstock_discovery::{Declared, bad_model, bad_name};
 use penstock_event::SourceSpec;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -66,9 +66,11 @@ pub fn sources(config: &Config, place: &Where<'_>) -> Result<Vec<SourceSpec>, Co
     let mut names = BTreeSet::new();
     for (i, source) in config.sources.iter().enumerate() {
         let key = |field: &str| format!("sources.{i}.{field}");
-        if source.name.is_empty() || source.name.contains(['/', '"', '\n']) {
-            let why = "must not be empty nor hold a slash, a quote or a line end";
+        if let Some(why) = bad_name(&source.name) {
             return Err(place.at(&key("name"), why));
+        }
+        if let Some(why) = bad_model(&source.model) {
+            return Err(place.at(&key("model"), why));
         }
         if !names.insert(source.name.clone()) {
             let why = format!("two sources are named {:?}", source.name);

@@ -1,6 +1,6 @@
 //! From the wanted sources to the running ones.
 
-use penstock_discovery::{Delta, Origin, SourceSet};
+use penstock_discovery::{Delta, Origin, SourceSet, bad_model, bad_name};
 use penstock_event::{Mode, SourceSpec};
 use penstock_ingest::Ingest;
 use penstock_query::{ControlError, Register, Unregister};
@@ -133,9 +133,14 @@ fn checked(mut spec: SourceSpec) -> Result<SourceSpec, ControlError> {
     if let Some(replay) = &mut spec.replay {
         *replay = penstock_ingest::check_endpoint(replay, Mode::Connect).map_err(invalid)?;
     }
-    if spec.instance.is_empty() || spec.instance.contains('/') {
-        let why = "instance_id must not be empty nor hold a slash";
-        return Err(ControlError::Invalid(why.into()));
+    let named = [
+        ("instance_id", bad_name(&spec.instance)),
+        ("model_name", bad_model(&spec.model)),
+    ];
+    for (key, why) in named {
+        if let Some(why) = why {
+            return Err(ControlError::Invalid(format!("{key} {why}")));
+        }
     }
     Ok(spec)
 }

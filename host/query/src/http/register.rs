@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Json;
-use serde::de::{self, Deserializer};
+use serde::de::{self, Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -29,6 +29,9 @@ struct RegisterBody {
     topics: Vec<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    /// Keys of Dynamo's that mean nothing here, or mistyped ones: the answer says so.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +67,7 @@ pub(super) async fn register(
     if asked.endpoint.is_empty() {
         return Err(ErrorBody::bad("endpoint: expected a ZeroMQ endpoint"));
     }
+    let ignored: Vec<String> = asked.unknown.into_keys().collect();
     let source = Register {
         instance: asked.instance_id.0,
         endpoint: asked.endpoint,
@@ -75,7 +79,11 @@ pub(super) async fn register(
         labels: asked.labels,
     };
     aside(shared, move |control| control.register(source)).await??;
-    Ok((StatusCode::CREATED, Json(json!({"status": "ok"}))))
+    let mut answer = json!({"status": "ok"});
+    if !ignored.is_empty() {
+        answer["ignored"] = ignored.into();
+    }
+    Ok((StatusCode::CREATED, Json(answer)))
 }
 
 pub(super) async fn unregister(
