@@ -77,7 +77,8 @@ pub struct Answer {
     pub rows: Vec<Row>,
     /// Every source of the model, holder or not, at the moment of the lookup.
     pub positions: Vec<SourcePosition>,
-    /// Names of sources that cannot be answered for now.
+    /// Names of sources that are not answered for now: stale ones, and those of an
+    /// instance that is down.
     pub unavailable: Vec<Arc<str>>,
 }
 
@@ -86,6 +87,10 @@ pub struct Answer {
 pub enum LookupError {
     /// No plugin of that name answers lookups.
     NoPlugin(String),
+    /// No plugin of that name takes requests.
+    NoRequests(String),
+    /// The plugin, or any at all for an empty name, is being loaded. Ask again soon.
+    Loading(String),
     /// No source serves the model; the models known are named.
     NoModel(Vec<String>),
     /// The queue of lookups is full. Ask again later.
@@ -101,6 +106,11 @@ impl std::fmt::Display for LookupError {
         match self {
             Self::NoPlugin(name) if name.is_empty() => write!(f, "no plugin answers lookups"),
             Self::NoPlugin(name) => write!(f, "no plugin named {name:?} answers lookups"),
+            Self::NoRequests(name) => write!(f, "no plugin named {name:?} takes requests"),
+            Self::Loading(name) if name.is_empty() => {
+                write!(f, "plugins are being loaded; ask again soon")
+            }
+            Self::Loading(name) => write!(f, "{name} is being loaded; ask again soon"),
             Self::NoModel(known) => write!(f, "no source serves that model; known: {known:?}"),
             Self::Busy => write!(f, "busy: the queue of lookups is full"),
             Self::Deadline => write!(f, "the deadline passed before the plugin answered"),

@@ -3,7 +3,7 @@ use crate::{CallError, Host, Limits, Setup};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::component::ResourceTableError;
-use wasmtime::{Store, Trap};
+use wasmtime::{Store, Trap, UpdateDeadline};
 
 /// A Store, and the one way to call into it: with a deadline, and with every bad
 /// end given its name.
@@ -23,7 +23,13 @@ impl Cell {
     pub(crate) fn new(host: &Arc<Host>, setup: &Arc<Setup>) -> Self {
         let mut store = Store::new(host.engine(), Ctx::new(setup.clone()));
         store.limiter(|ctx| ctx);
-        store.epoch_deadline_callback(|mut ctx| Ok(ctx.data_mut().clock.look()));
+        store.epoch_deadline_callback(|mut ctx| {
+            let ctx = ctx.data_mut();
+            Ok(match ctx.setup.is_cut() {
+                true => UpdateDeadline::Interrupt,
+                false => ctx.clock.look(),
+            })
+        });
         store.set_hostcall_fuel(setup.limits.hostcall_bytes);
         Self {
             store,
@@ -69,6 +75,10 @@ impl Cell {
         let limits = &self.setup.limits;
         let ctx = self.store.data_mut();
         let words = std::mem::take(&mut ctx.words);
+        if self.setup.is_cut() {
+            let message = "it was still at work when it had to end".into();
+            return CallError::Trap { message, words };
+        }
         match error.downcast_ref::<Ended>() {
             Some(Ended::Deadline) => return CallError::Deadline { limit, words },
             Some(Ended::Exit) => return CallError::Exit(words),

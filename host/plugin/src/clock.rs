@@ -13,6 +13,8 @@ use wasmtime::UpdateDeadline;
 const PATIENCE: u64 = 10;
 /// Ticks before the first look.
 const FIRST: u64 = 2;
+/// Ticks between two looks at most: the plugin may have to end meanwhile.
+const AGAIN: u64 = 20;
 
 /// The running call's.
 #[derive(Debug, Default)]
@@ -50,7 +52,9 @@ impl Clock {
         if used >= self.limit || self.granted >= most {
             return UpdateDeadline::Interrupt;
         }
-        let more = Host::ticks(self.limit - used).min(most - self.granted);
+        let more = Host::ticks(self.limit - used)
+            .min(most - self.granted)
+            .min(AGAIN);
         self.granted += more;
         UpdateDeadline::Continue(more)
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use penstock_event::{Answer, LookupError, Query};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::Thread;
 use std::time::Instant;
 
@@ -48,6 +48,8 @@ struct Queues {
     swap: Option<Swap>,
     /// The runner is to end, and may empty its feed until then.
     stop: Option<Instant>,
+    /// Ends the running call of the instance that runs.
+    cut: Option<Arc<AtomicBool>>,
     closed: bool,
 }
 
@@ -118,6 +120,18 @@ impl Mailbox {
         let mut queues = self.lock();
         queues.stop = Some(drain_until);
         self.other(queues);
+    }
+
+    /// Called by the runner's thread for each set-up that it runs.
+    pub(crate) fn runs(&self, cut: Arc<AtomicBool>) {
+        self.lock().cut = Some(cut);
+    }
+
+    /// Ends the call that runs.
+    pub(crate) fn cut(&self) {
+        if let Some(cut) = &self.lock().cut {
+            cut.store(true, Relaxed);
+        }
     }
 
     /// Lookups that wait, without a lock.

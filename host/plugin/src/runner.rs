@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// How long an ended call may take to come back.
+const CUT: Duration = Duration::from_millis(500);
+
 /// An instance that is described and set up, and has not seen an event yet.
 /// Made on any thread; start and reload share this path.
 pub struct Candidate {
@@ -222,23 +225,46 @@ impl Runner {
     }
 
     /// Ends the thread, once its feed is empty or `drain` is over, whichever is
-    /// first. Whoever still waits for an answer gets an error.
+    /// first, and the call that runs then has ended, by its own deadline at the
+    /// latest. Whoever still waits for an answer gets an error.
     pub fn stop(mut self, drain: Duration) {
-        self.end(drain);
-    }
-
-    fn end(&mut self, drain: Duration) {
         self.mailbox.stop(Instant::now() + drain);
         if let Some(thread) = self.thread.take() {
             // Its panics were caught and said inside.
             drop(thread.join());
         }
     }
+
+    /// The same, but a call that goes on for `patience` after the drain is ended.
+    pub fn cut(mut self, drain: Duration, patience: Duration) {
+        self.end(drain, patience);
+    }
+
+    fn end(&mut self, drain: Duration, patience: Duration) {
+        let until = Instant::now() + drain;
+        self.mailbox.stop(until);
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let wait = |until: Instant| {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        wait(until + patience);
+        self.mailbox.cut();
+        wait(until + patience + CUT);
+        if thread.is_finished() {
+            drop(thread.join());
+        } else {
+            tracing::error!("a plugin's thread hangs in the host; left behind");
+        }
+    }
 }
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        self.end(Duration::ZERO);
+        self.end(Duration::ZERO, Duration::ZERO);
     }
 }
 

@@ -4,6 +4,7 @@ use crate::{Grants, Limits};
 use penstock_event::Publish;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// What stays when an instance goes: a plugin's name, rights, config and sinks,
 /// and what is counted over all of its instances.
@@ -20,6 +21,8 @@ pub struct Setup {
     pub sinks: HashMap<String, Arc<dyn Publish>>,
     pub(crate) log: LogGate,
     pub(crate) series: Series,
+    /// The plugin is to end: the call that runs is not waited for any more.
+    pub(crate) cut: Arc<AtomicBool>,
 }
 
 // === impl Setup ===
@@ -39,6 +42,7 @@ impl Setup {
             |table| serde_json::Value::Object(table.clone()).to_string(),
         );
         Arc::new(Self {
+            cut: Arc::default(),
             log: LogGate::new(name, &limits),
             series: Series::new(name, limits.metric_series),
             name: name.into(),
@@ -47,6 +51,12 @@ impl Setup {
             config,
             sinks,
         })
+    }
+}
+
+impl Setup {
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Relaxed)
     }
 }
 

@@ -83,6 +83,7 @@ impl Worker {
 
     pub(crate) fn run(mut self) {
         self.mailbox.attach(std::thread::current());
+        self.mailbox.runs(self.kit.setup.cut.clone());
         self.feed.attach(std::thread::current());
         loop {
             let mut worked = self.lookups();
@@ -311,6 +312,7 @@ impl Worker {
     fn swap(&mut self, swap: Swap) {
         let candidate = *swap.candidate;
         self.kit = candidate.kit.clone();
+        self.mailbox.runs(self.kit.setup.cut.clone());
         self.meter.now.generation += 1;
         candidate.describe_in(&mut self.meter.now);
         self.backoff.reset();
@@ -427,7 +429,8 @@ fn up(candidate: Candidate) -> Phase {
 
 fn code(error: &LookupError) -> &'static str {
     match error {
-        LookupError::NoPlugin(_) => "no_plugin",
+        LookupError::NoPlugin(_) | LookupError::NoRequests(_) => "no_plugin",
+        LookupError::Loading(_) => "loading",
         LookupError::NoModel(_) => "no_model",
         LookupError::Busy => "busy",
         LookupError::Deadline => "deadline",

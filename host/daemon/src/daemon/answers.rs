@@ -5,6 +5,7 @@ use penstock_event::{Answer, LookupError, Query};
 use penstock_plugin::{Reply as Back, Runner};
 use penstock_query::{Lookups, Reply};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 impl Lookups for Parts {
@@ -26,7 +27,9 @@ impl Lookups for Parts {
         let deadline = Duration::from_millis(self.config.query.deadline_ms);
         match runner {
             Some(runner) => runner.request(body.into(), deadline, Back::new(reply, closed)),
-            None => reply(Err(LookupError::NoPlugin(plugin.into()))),
+            None => reply(Err(
+                self.none(Some(plugin), LookupError::NoRequests(plugin.into()))
+            )),
         }
     }
 }
@@ -40,9 +43,23 @@ impl Parts {
             let index = e.running.as_ref().is_some_and(|r| r.features.lookup);
             index && name.is_none_or(|name| name == *n)
         });
-        match running.and_then(|(_, e)| e.running.as_ref()) {
-            Some(running) => Ok(running.runner.clone()),
-            None => Err(LookupError::NoPlugin(name.unwrap_or_default().into())),
+        if let Some(running) = running.and_then(|(_, e)| e.running.as_ref()) {
+            return Ok(running.runner.clone());
+        }
+        drop(table);
+        Err(self.none(name, LookupError::NoPlugin(name.unwrap_or_default().into())))
+    }
+
+    /// Why nobody answers: `otherwise`, unless one that may is being loaded.
+    fn none(&self, name: Option<&str>, otherwise: LookupError) -> LookupError {
+        let table = self.plugins.lock();
+        let mut loading = table.iter().filter(|(n, e)| {
+            e.loading && e.running.is_none() && name.is_none_or(|name| name == *n)
+        });
+        match loading.next() {
+            Some((name, _)) => LookupError::Loading(name.clone()),
+            None if self.plugins.starting.load(Relaxed) => LookupError::Loading(String::new()),
+            None => otherwise,
         }
     }
 }

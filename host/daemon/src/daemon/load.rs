@@ -4,7 +4,11 @@ use super::scan::Found;
 use crate::config::{PluginFile, load_plugin};
 use penstock_event::Publish;
 use penstock_plugin::Setup;
+use rustix::fs::OFlags;
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,15 +46,25 @@ pub fn read(found: &Found) -> Result<Load, String> {
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let told = |e: std::io::Error| format!("{} cannot be read: {e}", path.display());
-    let size = std::fs::metadata(path).map_err(told)?.len();
-    if size > MAX_BYTES {
-        return Err(format!(
-            "{}: {size} bytes; the limit is {MAX_BYTES}",
-            path.display()
-        ));
+    let at = path.display();
+    let told = |e: std::io::Error| format!("{at} cannot be read: {e}");
+    // A pipe or a device would be waited for, or read, for ever.
+    let nonblocking = OFlags::NONBLOCK.bits() as i32;
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(nonblocking).open(path);
+    let file = file.map_err(told)?;
+    if !file.metadata().map_err(told)?.is_file() {
+        return Err(format!("{at} is no regular file"));
     }
-    std::fs::read(path).map_err(told)
+    let mut bytes = Vec::new();
+    // It may grow meanwhile.
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(told)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(format!("{at} is above the limit of {MAX_BYTES} bytes"));
+    }
+    Ok(bytes)
 }
 
 impl Load {
@@ -65,5 +79,29 @@ impl Load {
         let config = config.as_object();
         let (limits, grants) = (self.file.limits.clone(), self.file.grants.clone());
         Ok(Setup::new(name, limits, grants, config, sinks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_of_some_size_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let small = dir.path().join("small");
+        std::fs::write(&small, "abc").unwrap();
+        assert_eq!(bytes(&small).unwrap(), b"abc");
+        let zero = dir.path().join("zero");
+        std::os::unix::fs::symlink("/dev/zero", &zero).unwrap();
+        assert!(bytes(&zero).unwrap_err().contains("no regular file"));
+        let pipe = dir.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(bytes(&pipe).unwrap_err().contains("no regular file"));
+        let large = dir.path().join("large");
+        let file = std::fs::File::create(&large).unwrap();
+        file.set_len(MAX_BYTES + 1).unwrap();
+        assert!(bytes(&large).unwrap_err().contains("limit"));
     }
 }

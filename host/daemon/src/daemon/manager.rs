@@ -107,13 +107,20 @@ impl Manager {
         }
     }
 
-    pub fn stop(mut self) {
+    /// Ends it; one that is still compiling by `until` is left behind.
+    pub fn stop(mut self, until: Instant) {
         self.stop.store(true, Relaxed);
         // Full means that it is about to wake anyway.
         let _ = self.orders.try_send(());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        while !thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if !thread.is_finished() {
+            tracing::warn!("a plugin is still being compiled; it is not waited for");
+        } else if thread.join().is_err() {
             tracing::error!("the reconciler panicked");
         }
     }
@@ -169,6 +176,7 @@ impl Worker {
             let busy = moving || !self.warming_since.is_empty();
             if !busy || first {
                 warm.store(true, Relaxed);
+                self.plugins.starting.store(false, Relaxed);
             }
             if !busy {
                 let reloaded = self.reloaded(&mut changed);
@@ -215,6 +223,10 @@ impl Worker {
             }
             self.refuse(name, why.clone());
         }
+        for (name, why) in &scan.doubtful {
+            self.tried.remove(name);
+            self.refuse(name, why.clone());
+        }
         let known: Vec<String> = self.plugins.lock().keys().cloned().collect();
         for name in known {
             if !scan.names.contains(&name) && !scan.odd.contains_key(&name) {
@@ -251,7 +263,12 @@ impl Worker {
             return true;
         }
         let digest = load.digest;
-        match self.load(name, found, load) {
+        (self.plugins.lock().entry(name.into()).or_default()).loading = true;
+        let loaded = self.load(name, found, load);
+        if let Some(entry) = self.plugins.lock().get_mut(name) {
+            entry.loading = false;
+        }
+        match loaded {
             Ok(()) => {
                 self.digests.insert(name.into(), digest);
                 tracing::info!(plugin = name, "loaded in {:?}", begun.elapsed());

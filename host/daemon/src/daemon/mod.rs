@@ -163,7 +163,7 @@ impl Daemon {
         let limit = Duration::from_millis(self.parts.config.drain_ms);
         let until = begun + limit;
         tracing::info!("draining, for at most {limit:?}");
-        self.manager.stop();
+        self.manager.stop(begun + (limit / 8));
         self.parts.ingest.quiet();
         self.parts
             .plugins

@@ -6,8 +6,12 @@ use penstock_query::PluginStatus;
 use penstock_route::{Lane, Router};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How long the last call of a plugin that goes may take.
+const LAST_CALL: Duration = Duration::from_millis(200);
 
 /// All plugins, loaded or refused.
 pub struct Plugins {
@@ -21,6 +25,8 @@ pub struct Plugins {
     /// The plugin that answers when nobody is named.
     pub(super) default: Option<String>,
     pub(super) max_lookups: usize,
+    /// What lies in the directory at start was not looked at yet.
+    pub(super) starting: AtomicBool,
     table: Mutex<BTreeMap<String, Entry>>,
 }
 
@@ -35,6 +41,8 @@ pub struct Entry {
     pub refused: Option<String>,
     /// Its file says `enabled = false`.
     pub disabled: bool,
+    /// It is being compiled and set up.
+    pub loading: bool,
 }
 
 /// An instance with all that belongs to it.
@@ -70,6 +78,7 @@ impl Plugins {
             home,
             default,
             max_lookups,
+            starting: AtomicBool::new(true),
             table: Mutex::default(),
         }))
     }
@@ -92,10 +101,13 @@ impl Plugins {
             .map(|(n, _)| n.clone())
     }
 
-    /// Takes a plugin out of service: it handles what it has for at most `drain`.
+    /// Takes a plugin out of service: it handles what it has for at most `drain`, and
+    /// a call that goes on for long after that is ended.
     pub fn retire(&self, running: Running, drain: Duration) {
         self.router.close(&running.lane);
-        stop(running.runner, drain);
+        if let Some(runner) = Arc::into_inner(running.runner) {
+            runner.cut(drain, LAST_CALL);
+        }
     }
 
     /// Waits until every lane is empty, at most until `until`.
@@ -174,7 +186,7 @@ fn describe(name: &str, entry: &Entry) -> PluginStatus {
     if let Some(running) = entry.running.as_ref().or(entry.warming.as_ref()) {
         fill(&mut status, running);
     }
-    if entry.running.is_none() && entry.warming.is_some() {
+    if entry.running.is_none() && (entry.warming.is_some() || entry.loading) {
         status.state = "loading".into();
     }
     status

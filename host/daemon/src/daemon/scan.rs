@@ -37,6 +37,8 @@ pub struct Found {
 pub struct Directory {
     path: PathBuf,
     seen: BTreeMap<String, (Found, Instant)>,
+    /// Since when those seen before are not there.
+    gone: BTreeMap<String, Instant>,
 }
 
 /// What a scan found.
@@ -48,6 +50,8 @@ pub struct Scan {
     pub moving: bool,
     /// Files that are no plugin, and why.
     pub odd: BTreeMap<String, String>,
+    /// Names that stand for more than one plugin, and why: what runs goes on.
+    pub doubtful: BTreeMap<String, String>,
     /// All names there are, settled or not.
     pub names: Vec<String>,
 }
@@ -68,6 +72,7 @@ impl Directory {
         Self {
             path,
             seen: BTreeMap::new(),
+            gone: BTreeMap::new(),
         }
     }
 
@@ -89,7 +94,7 @@ impl Directory {
             }
             Err(e) => return Err(e),
         };
-        let mut configs = Vec::new();
+        let (mut configs, mut folders) = (Vec::new(), Vec::new());
         for entry in entries {
             let path = entry?.path();
             let Some(file) = path.file_name().and_then(|n| n.to_str()) else {
@@ -105,7 +110,7 @@ impl Directory {
             if meta.is_dir() {
                 let name = file.to_string();
                 match plugin(path.join("plugin.wasm"), path.join("plugin.toml")) {
-                    Some(plugin) => drop(found.insert(name, plugin)),
+                    Some(plugin) => folders.push((name, plugin)),
                     None => drop(scan.odd.insert(name, "holds no plugin.wasm".into())),
                 }
             } else if let Some(name) = file.strip_suffix(".wasm") {
@@ -116,8 +121,16 @@ impl Directory {
                 configs.push(name.to_string());
             }
         }
+        for (name, plugin) in folders {
+            if found.remove(&name).is_some() {
+                let why = format!("both {name}.wasm and {name}/ are there; remove one of them");
+                scan.doubtful.insert(name, why);
+            } else {
+                found.insert(name, plugin);
+            }
+        }
         for name in configs {
-            if !found.contains_key(&name) {
+            if !found.contains_key(&name) && !scan.doubtful.contains_key(&name) {
                 scan.odd.insert(
                     name.clone(),
                     format!("{name}.toml has no {name}.wasm beside it"),
@@ -151,16 +164,31 @@ impl Directory {
             } else {
                 scan.moving = true;
             }
+            self.gone.remove(&name);
             scan.names.push(name.clone());
             seen.insert(name, (plugin, since));
         }
+        for (name, before) in std::mem::take(&mut self.seen) {
+            let since = *self.gone.entry(name.clone()).or_insert(now);
+            if at_once || now.duration_since(since) >= SETTLE {
+                self.gone.remove(&name);
+                continue;
+            }
+            // Removed to be put back, perhaps.
+            scan.moving = true;
+            scan.names.push(name.clone());
+            seen.insert(name, before);
+        }
+        scan.names.extend(scan.doubtful.keys().cloned());
         self.seen = seen;
     }
 }
 
 fn plugin(wasm: PathBuf, toml: PathBuf) -> Option<Found> {
     let stamp = Stamp::of(&std::fs::metadata(&wasm).ok()?);
-    let config = std::fs::metadata(&toml).ok().map(|m| Stamp::of(&m));
+    // A link that leads nowhere is there, and cannot be read: that is said then.
+    let config = std::fs::metadata(&toml).or_else(|_| std::fs::symlink_metadata(&toml));
+    let config = config.ok().map(|m| Stamp::of(&m));
     Some(Found {
         wasm,
         toml,
@@ -198,7 +226,31 @@ mod tests {
         assert!(!scan.moving);
         fs::remove_file(dir.path().join("a.wasm")).unwrap();
         let scan = directory.scan(start + SETTLE * 3, false).unwrap();
-        assert!(scan.names.is_empty());
+        assert!(scan.moving && scan.names == ["a"], "it may come back");
+        fs::write(dir.path().join("a.wasm"), "123").unwrap();
+        let scan = directory.scan(start + SETTLE * 4, false).unwrap();
+        assert!(scan.moving && scan.names == ["a"]);
+        fs::remove_file(dir.path().join("a.wasm")).unwrap();
+        directory.scan(start + SETTLE * 5, false).unwrap();
+        let scan = directory.scan(start + SETTLE * 6, false).unwrap();
+        assert!(!scan.moving && scan.names.is_empty());
+    }
+
+    #[test]
+    fn two_for_one_name_and_links_to_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("a.wasm"), "1").unwrap();
+        fs::write(at("a.toml"), "").unwrap();
+        fs::create_dir(at("a")).unwrap();
+        fs::write(at("a/plugin.wasm"), "2").unwrap();
+        fs::write(at("b.wasm"), "1").unwrap();
+        std::os::unix::fs::symlink("nowhere", at("b.toml")).unwrap();
+        let mut directory = Directory::new(dir.path().into());
+        let scan = directory.scan(Instant::now(), true).unwrap();
+        assert!(scan.doubtful["a"].contains("both"), "{scan:?}");
+        assert!(scan.odd.is_empty() && scan.names.contains(&"a".into()));
+        assert!(scan.settled["b"].stamps.1.is_some(), "its pin may be there");
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub fn survey(file: Option<&Path>, loaded: &Loaded) -> Result<Survey> {
     let scan =
         Directory::new(loaded.path(&loaded.config.plugins_dir)).scan(Instant::now(), true)?;
     survey.refused.extend(scan.odd);
+    survey.refused.extend(scan.doubtful);
     for (name, found) in &scan.settled {
         let load = match read(found) {
             Ok(load) if load.file.enabled => load,

@@ -4,9 +4,12 @@ use crate::bindings::wasi::wasi::io::streams::{HostInputStream, HostOutputStream
 use crate::bindings::wasi::wasi::io::{error, poll, streams};
 use crate::ctx::{Ctx, Ended, Stream};
 use crate::host::log::Level;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wasmtime::Result;
 use wasmtime::component::Resource;
+
+/// Longest sleep at once: the plugin may have to end meanwhile.
+const NAP: Duration = Duration::from_millis(50);
 
 /// An error of a stream; there is never one.
 pub struct IoError;
@@ -89,10 +92,16 @@ impl Ctx {
     /// Waits until `when`, or ends the call when that lies past its deadline.
     fn wait(&self, when: Option<Instant>) -> Result<()> {
         match when {
-            Some(when) if when <= self.deadline => {
-                std::thread::sleep(when.saturating_duration_since(Instant::now()));
-                Ok(())
-            }
+            Some(when) if when <= self.deadline => loop {
+                let left = when.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(());
+                }
+                if self.setup.is_cut() {
+                    return Err(Ended::Deadline.into());
+                }
+                std::thread::sleep(left.min(NAP));
+            },
             _ => Err(Ended::Deadline.into()),
         }
     }

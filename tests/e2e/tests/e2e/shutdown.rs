@@ -180,3 +180,27 @@ fn health_and_readiness_need_no_engine() {
     assert!(daemon.process.line("no sources yet").is_some());
     assert!(daemon.stop().success());
 }
+
+#[test]
+fn a_plugin_that_hangs_does_not_hold_the_end() {
+    let peers = Peers::start(recording("vllm-0.32.0-engine"));
+    let hangs = "grants = [\"log\", \"metrics\", \"publish\", \"clock\"]
+[limits]
+deadline_ms = 600000
+[config]
+fault = \"loop\"
+after = 5
+";
+    let mut daemon = Setup::new()
+        .source("engine", &peers.endpoint(0), peers.replay(0).as_deref())
+        .plugin("hangs", "faulty", hangs)
+        .start();
+    peers.burst(0, 20);
+    wait::until("a call that hangs", PATIENCE, || {
+        let plugin = daemon.plugin("hangs")?;
+        (plugin.queue_items > 0).then_some(())
+    });
+    daemon.process.signal("TERM");
+    let status = daemon.process.wait(END);
+    assert!(status.success(), "{status}");
+}
