@@ -107,6 +107,7 @@ pub struct SourceState {
     link: AtomicU8,
     verified: AtomicBool,
     complete: AtomicBool,
+    contested: AtomicBool,
     last_message_us: AtomicI64,
     position: Mutex<Option<Position>>,
     incidents: Mutex<VecDeque<Incident>>,
@@ -125,6 +126,7 @@ impl SourceState {
             link: AtomicU8::new(Link::Connecting as u8),
             verified: AtomicBool::new(verified),
             complete: AtomicBool::new(true),
+            contested: AtomicBool::new(false),
             last_message_us: AtomicI64::new(0),
             position: Mutex::new(None),
             incidents: Mutex::default(),
@@ -160,10 +162,23 @@ impl SourceState {
         self.verified.store(yes, Relaxed);
     }
 
-    /// True while nothing is known to be missing since the last reset.
+    /// True while nothing is known to be missing since the engine's last restart or
+    /// clear. A source never reached is not complete: nothing is known of it.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.complete.load(Relaxed)
+        self.complete.load(Relaxed) && self.knowable()
+    }
+
+    /// False while nothing that is held of the source can be called complete: it was
+    /// never reached, or two publishers share its topic.
+    #[must_use]
+    pub fn knowable(&self) -> bool {
+        self.link() != Link::Connecting && !self.contested.load(Relaxed)
+    }
+
+    /// Says whether two publishers were seen since the last reset.
+    pub fn set_contested(&self, yes: bool) {
+        self.contested.store(yes, Relaxed);
     }
 
     /// Says whether something is known to be missing.

@@ -269,6 +269,7 @@ impl Source {
             self.down_since = None;
             self.machine = Machine::new(self.order.clone());
             self.state.set_complete(true);
+            self.state.set_contested(false);
             return true;
         }
         false
@@ -339,7 +340,7 @@ impl Source {
         if total != Total::TwoPublishers {
             return;
         }
-        self.state.set_complete(false);
+        self.state.set_contested(true);
         if let Some(held) = self.twin_log.pass(now) {
             tracing::error!(
                 source = &*self.state.info.name,
@@ -376,7 +377,8 @@ impl Source {
                 // After a clear, what came before does not matter.
                 if !batch.skipped.is_empty() {
                     self.skipped(now, &batch);
-                } else if !self.state.complete() && batch.clears() {
+                }
+                if batch.skipped_events() == 0 && !self.state.complete() && batch.clears() {
                     self.state.set_complete(true);
                 }
                 self.deliver(work, Item::Batch(Arc::new(batch)));
@@ -459,6 +461,7 @@ impl Source {
         }
         self.epoch = self.numbered(work, epoch);
         self.state.set_complete(true);
+        self.state.set_contested(false);
         self.meters.add(Total::Restarts, 1);
         tracing::warn!(
             source = &*self.state.info.name,

@@ -127,17 +127,18 @@ impl Applied {
                 name: p.state.info.name.clone(),
                 instance: p.instance.clone(),
                 position: p.position,
-                complete: p.complete,
+                complete: p.complete && p.state.knowable(),
                 verified: p.state.verified(),
                 link: p.state.link(),
             })
             .collect();
         positions.sort_by_key(|p| p.source);
-        let gone = |s: &&Arc<SourceState>| s.info.spec.model == query.model && shown(s.link());
-        let mut unavailable: Vec<_> = self
-            .lost
-            .values()
-            .filter(gone)
+        let asked_for = |s: &&Arc<SourceState>| s.info.spec.model == query.model;
+        let lost = self.lost.values().filter(|s| shown(s.link()));
+        // Left out above, and not to be taken for engines that hold nothing.
+        let present = self.sources.values().map(|p| &p.state);
+        let stale = present.filter(|s| s.link() == Link::Stale && !query.include_stale);
+        let mut unavailable: Vec<_> = (lost.chain(stale).filter(asked_for))
             .map(|s| s.info.name.clone())
             .collect();
         unavailable.sort();

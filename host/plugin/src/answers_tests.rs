@@ -23,7 +23,9 @@ fn source(id: u32, model: &str) -> Arc<SourceState> {
         name: spec.name().into(),
         spec,
     };
-    Arc::new(SourceState::new(info))
+    let state = SourceState::new(info);
+    state.set_link(Link::Live);
+    Arc::new(state)
 }
 
 fn query(model: &str, include_stale: bool) -> Query {
@@ -137,10 +139,29 @@ fn stale_sources_are_left_out_unless_asked_for() {
     };
     let fresh = applied.answer(&query("m", false), rows());
     assert_eq!(seen(&fresh), (vec![1, 3], vec![1, 3]));
+    assert_eq!(fresh.unavailable, ["vllm-2".into()], "stale, not empty");
     let all = applied.answer(&query("m", true), rows());
     assert_eq!(seen(&all), (vec![1, 2, 3], vec![1, 2, 3]));
+    assert!(all.unavailable.is_empty());
     let none = applied.answer(&query("m", true), Vec::new());
     assert_eq!(seen(&none), (vec![], vec![1, 2]));
+}
+
+#[test]
+fn a_source_never_reached_or_shared_is_not_complete() {
+    let mut applied = Applied::default();
+    let state = source(1, "m");
+    applied.change(&Change::Joined(state.clone()));
+    let complete = |applied: &Applied| {
+        let answer = applied.answer(&query("m", false), Vec::new());
+        answer.positions[0].complete
+    };
+    assert!(complete(&applied));
+    state.set_link(Link::Connecting);
+    assert!(!complete(&applied), "nothing is known of it");
+    state.set_link(Link::Live);
+    state.set_contested(true);
+    assert!(!complete(&applied), "half of what comes is left out");
 }
 
 #[test]

@@ -71,7 +71,9 @@ pub fn source(id: u32) -> Arc<SourceState> {
         name: spec.name().into(),
         spec,
     };
-    Arc::new(SourceState::new(info))
+    let state = SourceState::new(info);
+    state.set_link(penstock_event::Link::Live);
+    Arc::new(state)
 }
 
 pub fn joined(id: u32) -> penstock_event::Change {
