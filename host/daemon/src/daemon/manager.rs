@@ -264,6 +264,7 @@ impl Worker {
         }
         let digest = load.digest;
         (self.plugins.lock().entry(name.into()).or_default()).loading = true;
+        begin_counters(name);
         let loaded = self.load(name, found, load);
         if let Some(entry) = self.plugins.lock().get_mut(name) {
             entry.loading = false;
@@ -491,5 +492,16 @@ impl Worker {
             self.plugins.retire(running, LAST_WORDS);
             outlets.retire(&Outlets::default());
         }
+    }
+}
+
+/// What alerts look at begins at 0, or the first of a kind would go unnoticed.
+fn begin_counters(plugin: &str) {
+    for name in [
+        "penstock_plugin_refused_total",
+        "penstock_lane_missed_batches_total",
+        "penstock_lane_dropped_batches_total",
+    ] {
+        metrics::counter!(name, "plugin" => plugin.to_string()).increment(0);
     }
 }
