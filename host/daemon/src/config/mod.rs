@@ -5,12 +5,17 @@
 //! tables joined by two underscores (`PENSTOCK_QUERY__HTTP=127.0.0.1:9000`). The
 //! value is read as TOML where it parses as TOML, as a plain string otherwise.
 
+mod addresses;
 mod check;
 mod error;
+mod keys;
 mod load;
+mod place;
 mod plugin;
+mod sources;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, nearest};
+pub use keys::keys;
 pub use load::{Loaded, file, load, name};
 pub use plugin::{PluginFile, load_plugin};
 
