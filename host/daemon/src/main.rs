@@ -1,13 +1,14 @@
 //! The `penstock` binary: the daemon, an engine's stand-in, and the tools beside.
 //!
-//! Exit codes: 0 done, 1 failed while running, 2 wrong arguments, 64 a mistake in
-//! the config, before any socket opens.
+//! Exit codes: 0 done, 1 failed while running, 2 wrong arguments, 3 a capture of
+//! nothing, 64 a mistake in the config, before any socket opens.
 
 mod commands;
 mod config;
 mod daemon;
 
 use clap::{Parser, Subcommand};
+use commands::print::causes;
 use std::process::ExitCode;
 
 /// KV-cache events in, through WebAssembly plugins, answers out.
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("penstock: {error:#}");
+            commands::print::note(format_args!("penstock: {}", causes(&error)));
             match error.downcast_ref::<config::ConfigError>() {
                 Some(_) => ExitCode::from(EXIT_CONFIG),
                 None => ExitCode::FAILURE,

@@ -2,9 +2,8 @@
 //! matches nothing: all look the same, silence. Each is said once, with what to try.
 
 use crate::endpoint::host;
-use penstock_event::{Mode, SourceSpec, SourceState};
+use penstock_event::{Mode, SourceSpec};
 use penstock_order::Micros;
-use std::sync::Arc;
 
 /// What is worth saying about one socket, and whether it was said.
 pub(crate) struct Hints {
@@ -143,7 +142,10 @@ fn silent(spec: &SourceSpec) -> String {
 
 /// Endpoints that a new source shares with one that is there: as a rule ranks whose
 /// ports overlap.
-pub(crate) fn overlaps(spec: &SourceSpec, others: &[Arc<SourceState>]) -> Vec<String> {
+pub fn overlaps<'a>(
+    spec: &SourceSpec,
+    others: impl IntoIterator<Item = &'a SourceSpec>,
+) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(replay) = &spec.replay
         && spec.endpoints.contains(replay)
@@ -153,8 +155,8 @@ pub(crate) fn overlaps(spec: &SourceSpec, others: &[Arc<SourceState>]) -> Vec<St
     if spec.mode == Mode::Bind {
         return found;
     }
-    for other in others {
-        let (name, theirs) = (&other.info.name, &other.info.spec);
+    for theirs in others {
+        let name = theirs.name();
         if theirs.mode == Mode::Bind {
             continue;
         }
@@ -196,7 +198,6 @@ fn topics_overlap(a: &SourceSpec, b: &SourceSpec) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Sources;
     use crate::testing::spec;
 
     #[test]
@@ -253,11 +254,9 @@ mod tests {
 
     #[test]
     fn ports_that_overlap_are_named() {
-        let sources = Sources::new();
         let mut first = spec("a", &["tcp://h:5557"]);
         first.replay = Some("tcp://h:5558".into());
-        sources.register(first, false).unwrap();
-        let others = sources.snapshot();
+        let others = [first];
 
         let second = spec("b", &["tcp://h:5558"]);
         let found = overlaps(&second, &others);

@@ -54,6 +54,7 @@ pub use config::{IngestConfig, Keepalive};
 pub use endpoint::{EndpointError, check_endpoint, with_rank};
 pub use error::IngestError;
 pub use fetch::{FetchItem, FetchTaker};
+pub use hints::overlaps;
 pub use limits::raise_descriptor_limit;
 pub use registry::Sources;
 pub use sabotage::Sabotage;

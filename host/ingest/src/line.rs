@@ -406,7 +406,8 @@ impl Line {
 
 /// Says where a new source's endpoints meet those of others.
 pub(crate) fn warn_of_overlaps(spec: &SourceSpec, sources: &Sources) {
-    for overlap in overlaps(spec, &sources.snapshot()) {
+    let others = sources.named();
+    for overlap in overlaps(spec, others.iter().map(|s| &s.info.spec)) {
         tracing::warn!(source = spec.name(), "{overlap}");
     }
 }

@@ -53,6 +53,14 @@ impl Sources {
         self.read(|inner| inner.snapshot.clone())
     }
 
+    /// Those of them that were not removed, and are only about to end.
+    pub(crate) fn named(&self) -> Vec<Arc<SourceState>> {
+        self.read(|inner| {
+            let named = |s: &&Arc<SourceState>| inner.by_name.get(&s.info.name) == Some(&s.info.id);
+            inner.snapshot.iter().filter(named).cloned().collect()
+        })
+    }
+
     /// The bound sockets. Their link is live while an engine is connected, and
     /// their counters hold what belongs to no topic.
     #[must_use]
@@ -150,6 +158,7 @@ mod tests {
         sources.retire(a.info.id);
         assert!(sources.by_name("a").is_none());
         assert!(sources.get(a.info.id).is_some());
+        assert_eq!((sources.len(), sources.named().len()), (1, 0));
         let again = sources.register(spec("a", &[]), false).unwrap();
         sources.forget(a.info.id);
         assert_ne!(a.info.id, again.info.id);

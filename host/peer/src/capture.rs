@@ -8,6 +8,7 @@
 use crate::Result;
 use crate::endpoint::Side;
 use crate::frames::{FramesWriter, batch};
+use crate::monitor::Link;
 use crate::subscriber::Subscriber;
 use bytes::Bytes;
 use serde::Serialize;
@@ -36,7 +37,7 @@ pub struct CaptureConfig {
     pub max_messages: Option<u64>,
     /// Ends once the file has so many bytes.
     pub max_bytes: Option<u64>,
-    /// Ends after so long without a message, counted from the first.
+    /// Ends after so long without a message.
     pub idle: Option<Duration>,
     /// Ends after so long, in any case.
     pub duration: Option<Duration>,
@@ -77,6 +78,8 @@ pub struct CaptureSummary {
     pub malformed: u64,
     /// Why it ended.
     pub ended: Ended,
+    /// Who was at the other end.
+    pub link: Link,
 }
 
 /// Records until a limit is reached or `stop` is set, which is looked at at
@@ -91,7 +94,7 @@ pub fn capture(
     stop: &AtomicBool,
     mut progress: impl FnMut(&CaptureSummary),
 ) -> Result<CaptureSummary> {
-    let subscriber = Subscriber::open(
+    let mut subscriber = Subscriber::open(
         context,
         &config.endpoint,
         &config.topics,
@@ -109,9 +112,10 @@ pub fn capture(
         restarts: 0,
         malformed: 0,
         ended: Ended::Stopped,
+        link: Link::default(),
     };
     let begun = Instant::now();
-    let mut last_message = None;
+    let mut last_message = begun;
     let mut last_progress = begun;
     summary.ended = loop {
         if stop.load(Relaxed) {
@@ -131,8 +135,8 @@ pub fn capture(
         if let Some(d) = config.duration {
             wait = wait.min(d.saturating_sub(now - begun));
         }
-        if let (Some(idle), Some(last)) = (config.idle, last_message) {
-            let silent = now.duration_since(last);
+        if let Some(idle) = config.idle {
+            let silent = now.duration_since(last_message);
             if silent >= idle {
                 break Ended::Idle;
             }
@@ -141,14 +145,14 @@ pub fn capture(
         match subscriber.receive(Duration::ZERO)? {
             Some(message) => {
                 writer.write(&message)?;
-                last_message = Some(now);
+                last_message = now;
                 follow(&message, &mut positions, &mut summary);
             }
             None => {
                 writer.flush()?;
                 if let Some(message) = subscriber.receive(wait)? {
                     writer.write(&message)?;
-                    last_message = Some(Instant::now());
+                    last_message = Instant::now();
                     follow(&message, &mut positions, &mut summary);
                 }
             }
@@ -157,10 +161,12 @@ pub fn capture(
         summary.bytes = writer.bytes();
         if now - last_progress >= Duration::from_millis(100) {
             last_progress = now;
+            summary.link = subscriber.link()?;
             progress(&summary);
         }
     };
     writer.flush()?;
+    summary.link = subscriber.link()?;
     progress(&summary);
     Ok(summary)
 }

@@ -148,6 +148,9 @@ fn check(endpoint: &str) -> Result<()> {
     if endpoint.contains('\0') {
         return bad("an endpoint has no NUL");
     }
+    if !endpoint.contains("://") {
+        return bad(&format!("no transport; did you mean tcp://{endpoint}?"));
+    }
     let Some(address) = endpoint.strip_prefix("tcp://") else {
         return Ok(());
     };
@@ -238,6 +241,7 @@ mod tests {
             ("tcp://*:65536", false),
             ("tcp://host", false),
             ("tcp://host:", false),
+            ("host:1", false),
             ("ipc:///tmp/\0", false),
         ] {
             assert_eq!(check(endpoint).is_ok(), good, "{endpoint}");

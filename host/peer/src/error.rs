@@ -22,7 +22,13 @@ pub enum PeerError {
         /// Its number, from 0.
         message: u64,
     },
-    /// A length in a `.frames` file is above the limit: not such a file, or damaged.
+    /// A file whose very beginning cannot be that of a `.frames` file.
+    #[error("{}: not a .frames file; `penstock capture` writes them", path.display())]
+    NotFrames {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A length in a `.frames` file is above the limit: it is damaged.
     #[error("{}: message {message} at byte {offset}: {found} {what}, more than {limit}", path.display())]
     Limit {
         /// The file.

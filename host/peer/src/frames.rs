@@ -160,8 +160,12 @@ impl<R: Read> FramesReader<R> {
         if found <= limit {
             return Ok(());
         }
+        let path = self.path.clone();
+        if self.message == 0 {
+            return Err(PeerError::NotFrames { path });
+        }
         Err(PeerError::Limit {
-            path: self.path.clone(),
+            path,
             offset,
             message: self.message,
             what,
@@ -316,8 +320,12 @@ mod tests {
         let mut bytes = 1u32.to_le_bytes().to_vec();
         frames.extend([0; 64]);
         bytes.extend(u32::MAX.to_le_bytes());
+        let good = write(&[&[b"a"]]);
         for file in [frames, bytes] {
             let read = FramesReader::new(&file[..], Path::new("in")).next();
+            assert!(matches!(read, Some(Err(PeerError::NotFrames { .. }))));
+            let behind = [good.as_slice(), &file].concat();
+            let read = FramesReader::new(&behind[..], Path::new("in")).nth(1);
             assert!(matches!(read, Some(Err(PeerError::Limit { .. }))));
         }
     }

@@ -26,6 +26,7 @@ mod error;
 pub mod event;
 pub mod faults;
 pub mod frames;
+pub mod monitor;
 pub mod publisher;
 pub mod replay;
 pub mod subscriber;

@@ -12,12 +12,12 @@
 
 use crate::endpoint::{Bounds, Side, attach, poll, receive, socket};
 use crate::faults::Faults;
+use crate::monitor::monitor;
 use crate::replay::{Framing, ReplayBuffer, ReplayConfig, ReplayServer, ReplayStats, Served};
 use crate::{PeerError, Result};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// What stands in for a payload that is corrupted on purpose: an array of two
@@ -150,7 +150,12 @@ impl Publisher {
         let xpub = socket(context, zmq::XPUB, bounds)?;
         xpub.set_xpub_verbose(true)
             .map_err(PeerError::socket("set XPUB_VERBOSE"))?;
-        let monitor = monitor(context, &xpub)?;
+        let events = [
+            zmq::SocketEvent::ACCEPTED,
+            zmq::SocketEvent::CONNECTED,
+            zmq::SocketEvent::DISCONNECTED,
+        ];
+        let monitor = monitor(context, &xpub, &events)?;
         let endpoint = attach(&xpub, &config.endpoint, config.side, config.patience)?;
         let replay = match config.replay {
             None => None,
@@ -455,28 +460,6 @@ impl std::fmt::Debug for Publisher {
             .field("next", &self.next)
             .finish_non_exhaustive()
     }
-}
-
-/// A monitor of the connections of a socket.
-fn monitor(context: &zmq::Context, of: &zmq::Socket) -> Result<zmq::Socket> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let name = format!("inproc://penstock-peer-{}", NUMBER.fetch_add(1, Relaxed));
-    let bounds = Bounds {
-        hwm: 100_000,
-        linger: Duration::ZERO,
-        max_message: -1,
-    };
-    let events = [
-        zmq::SocketEvent::ACCEPTED,
-        zmq::SocketEvent::CONNECTED,
-        zmq::SocketEvent::DISCONNECTED,
-    ];
-    let events = events.iter().fold(0, |all, e| all | i32::from(e.to_raw()));
-    of.monitor(&name, events)
-        .map_err(PeerError::socket("monitor a socket"))?;
-    let pair = socket(context, zmq::PAIR, bounds)?;
-    attach(&pair, &name, Side::Connect, Duration::ZERO)?;
-    Ok(pair)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use crate::endpoint::{Bounds, MAX_MESSAGE, Side, attach, poll, receive, socket};
 use crate::frames::{MAX_FRAMES, Message};
+use crate::monitor::{Link, Watch};
 use crate::replay::{END, Framing};
 use crate::{PeerError, Result};
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 /// A SUB socket.
 pub struct Subscriber {
     socket: zmq::Socket,
+    watch: Watch,
     endpoint: String,
 }
 
@@ -66,18 +68,31 @@ impl Subscriber {
         for topic in topics {
             subscribe(topic)?;
         }
+        let watch = Watch::new(context, &socket)?;
         let side = match side {
             Side::Auto => Side::Connect,
             other => other,
         };
         let endpoint = attach(&socket, endpoint, side, Duration::from_secs(2))?;
-        Ok(Self { socket, endpoint })
+        Ok(Self {
+            socket,
+            watch,
+            endpoint,
+        })
     }
 
     /// Where it is connected or bound.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Its connections. To be asked now and then: what is told is kept until read.
+    ///
+    /// # Errors
+    /// [`PeerError::Socket`].
+    pub fn link(&mut self) -> Result<Link> {
+        self.watch.link()
     }
 
     /// The next message; none when `timeout` passes first.

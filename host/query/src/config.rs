@@ -44,7 +44,7 @@ impl Default for DoorsConfig {
             zmq: Some("tcp://127.0.0.1:7781".to_owned()),
             control: None,
             deadline_ms: 1_000,
-            max_deadline_ms: 60_000,
+            max_deadline_ms: 600_000,
             max_body_bytes: 16 << 20,
             max_bodies_bytes: 128 << 20,
             max_in_flight: 1_024,
@@ -132,7 +132,7 @@ mod tests {
         type Spoil = fn(&mut DoorsConfig);
         let table: [(&str, Spoil); 6] = [
             ("deadline_ms", |c| c.deadline_ms = 0),
-            ("deadline_ms", |c| c.deadline_ms = 60_001),
+            ("deadline_ms", |c| c.deadline_ms = 600_001),
             ("max_bodies_bytes", |c| c.max_bodies_bytes = 1 << 20),
             ("max_in_flight", |c| c.max_in_flight = 0),
             ("max_in_flight_per_client", |c| {

@@ -99,9 +99,12 @@ pub struct Unregister {
 /// What a reload did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// Plugins and config sections that changed, by name.
+    /// Plugins and sources that changed, by name.
     #[serde(default)]
     pub changed: Vec<String>,
+    /// Keys that changed in the file and take effect at the next start.
+    #[serde(default)]
+    pub next_start: Vec<String>,
     /// What was refused, and why.
     #[serde(default)]
     pub refused: BTreeMap<String, String>,

@@ -166,7 +166,7 @@ fn other_mistakes_are_explained() {
         (
             Op::Query,
             json!({"model_name": "m", "token_ids": [], "deadline_ms": 0}),
-            "deadline_ms: expected 1 to 60000, found 0",
+            "deadline_ms: expected 1 to 600000, found 0",
         ),
         (
             Op::Query,

@@ -6,7 +6,7 @@
 mod logs;
 mod names;
 
-pub use logs::{LogFormat, init as init_logs};
+pub use logs::{LogFormat, check as check_filter, init as init_logs};
 pub use metrics_exporter_prometheus::PrometheusHandle;
 
 /// Installs the recorder. Once a process; a second call is an error.

@@ -21,12 +21,12 @@ const QUIET: &str = "cranelift=info,cranelift_codegen=info,regalloc2=info,wasmti
 /// # Errors
 /// The filter cannot be read.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), String> {
-    // The compiler's own steps, unless they are asked for by name.
-    let filter = format!("{QUIET},{filter}");
-    let filter = EnvFilter::try_new(filter).map_err(|e| e.to_string())?;
+    let filter = read(filter)?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would say on standard error that standard error is closed, and panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     // A second call, as tests in one process make it, changes nothing.
     let _ = match format {
@@ -34,4 +34,18 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), String> {
         LogFormat::Json => log.json().try_init(),
     };
     Ok(())
+}
+
+/// Reads a filter without setting anything up.
+///
+/// # Errors
+/// As for [`init`].
+pub fn check(filter: &str) -> Result<(), String> {
+    read(filter).map(drop)
+}
+
+fn read(filter: &str) -> Result<EnvFilter, String> {
+    // The compiler's own steps, unless they are asked for by name.
+    let filter = format!("{QUIET},{filter}");
+    EnvFilter::try_new(filter).map_err(|e| e.to_string())
 }

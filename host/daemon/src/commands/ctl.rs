@@ -1,8 +1,9 @@
-use anyhow::{Context, Result};
+use super::print::Out;
+use anyhow::Result;
 use clap::Subcommand;
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use penstock_query::client::ControlClient;
-use penstock_query::{PluginStatus, SourceStatus};
+use penstock_query::{PluginStatus, QueryError, Reloaded, SourceStatus};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,58 +44,80 @@ enum What {
 /// same: it is an answer.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let client = ControlClient::new(&args.socket, Duration::from_secs(30));
-    let asked = || {
-        format!(
-            "is the daemon running, with its control socket at {}?",
-            args.socket.display()
-        )
-    };
     match args.what {
         What::Status => {
-            let status = client.status().with_context(asked)?;
-            show(args.json, &status, || {
+            let status = client.status().map_err(told)?;
+            show(args.json, &status, |out| {
                 let ready = match status.ready.ready {
                     true => "ready".to_string(),
                     false => format!("not ready ({})", status.ready.reasons.join("; ")),
                 };
-                println!(
+                out.line(format_args!(
                     "penstock {} pid {} up {:.0} s, {ready}, {} bytes queued",
                     status.version, status.pid, status.uptime_s, status.queued_bytes
-                );
-                print_plugins(&status.plugins);
-                print_sources(&status.sources);
+                ))?;
+                print_plugins(out, &status.plugins)?;
+                print_sources(out, &status.sources)
             })
         }
         What::Plugins => {
-            let plugins = client.plugins().with_context(asked)?;
-            show(args.json, &plugins, || print_plugins(&plugins))
+            let plugins = client.plugins().map_err(told)?;
+            show(args.json, &plugins, |out| print_plugins(out, &plugins))
         }
         What::Sources => {
-            let sources = client.sources().with_context(asked)?;
-            show(args.json, &sources, || print_sources(&sources))
+            let sources = client.sources().map_err(told)?;
+            show(args.json, &sources, |out| print_sources(out, &sources))
         }
         What::Reload => {
-            let reloaded = client.reload().with_context(asked)?;
-            show(args.json, &reloaded, || {
-                println!("changed: {}", reloaded.changed.join(", "));
-                for (name, why) in &reloaded.refused {
-                    println!("refused: {name}: {why}");
-                }
-            })
+            let reloaded = client.reload().map_err(told)?;
+            show(args.json, &reloaded, |out| print_reloaded(out, &reloaded))
         }
     }
 }
 
-fn show<T: Serialize>(json: bool, value: &T, people: impl FnOnce()) -> Result<ExitCode> {
-    if json {
-        println!("{}", serde_json::to_string(value)?);
-    } else {
-        people();
+/// What to try, where nobody answered; what the daemon itself says stands alone.
+fn told(error: QueryError) -> anyhow::Error {
+    match error {
+        QueryError::Unreachable { .. } => anyhow::anyhow!(
+            "{error}; is the daemon running? `--socket` says where its control socket is"
+        ),
+        error => error.into(),
     }
+}
+
+fn show<T: Serialize>(
+    json: bool,
+    value: &T,
+    people: impl FnOnce(&mut Out) -> Result<()>,
+) -> Result<ExitCode> {
+    let mut out = Out::new();
+    if json {
+        out.line(serde_json::to_string(value)?)?;
+    } else {
+        people(&mut out)?;
+    }
+    out.end()?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_plugins(plugins: &[PluginStatus]) {
+fn print_reloaded(out: &mut Out, reloaded: &Reloaded) -> Result<()> {
+    if *reloaded == Reloaded::default() {
+        return out.line("nothing changed");
+    }
+    if !reloaded.changed.is_empty() {
+        out.line(format_args!("changed: {}", reloaded.changed.join(", ")))?;
+    }
+    if !reloaded.next_start.is_empty() {
+        let keys = reloaded.next_start.join(", ");
+        out.line(format_args!("at the next start: {keys}"))?;
+    }
+    for (name, why) in &reloaded.refused {
+        out.line(format_args!("refused: {name}: {why}"))?;
+    }
+    Ok(())
+}
+
+fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     table.set_header([
@@ -121,18 +144,19 @@ fn print_plugins(plugins: &[PluginStatus]) {
             p.restarts.to_string(),
         ]);
     }
-    println!("{table}");
+    out.line(table)?;
     for p in plugins {
         if let Some(why) = &p.load_error {
-            println!("{}: not loaded: {why}", p.name);
+            out.line(format_args!("{}: not loaded: {why}", p.name))?;
         }
         if let Some(why) = &p.last_error {
-            println!("{}: last error: {why}", p.name);
+            out.line(format_args!("{}: last error: {why}", p.name))?;
         }
     }
+    Ok(())
 }
 
-fn print_sources(sources: &[SourceStatus]) {
+fn print_sources(out: &mut Out, sources: &[SourceStatus]) -> Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     table.set_header([
@@ -160,5 +184,5 @@ fn print_sources(sources: &[SourceStatus]) {
             total("restarts"),
         ]);
     }
-    println!("{table}");
+    out.line(table)
 }

@@ -1,7 +1,7 @@
-use anyhow::{Context, Result};
+use super::print::Out;
+use anyhow::Result;
 use penstock_decode::{Limits, json::Renderer};
 use penstock_peer::frames::{FramesReader, batch};
-use std::io::{BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,7 +16,7 @@ pub struct Args {
 /// One JSON object an event; a bad event or message is one of kind `error`.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let reader = FramesReader::open(&args.file)?;
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = Out::new();
     let mut renderer = Renderer::new(Limits::default());
     for message in reader {
         let message = message?;
@@ -25,16 +25,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Err(why) => vec![serde_json::json!({"seq": null, "kind": "error", "error": why})],
         };
         for line in lines {
-            match writeln!(out, "{line}") {
-                // The reader of a pipe has seen enough.
-                Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-                done => done.context("cannot write")?,
-            }
+            out.line(line)?;
+        }
+        if out.closed() {
+            break;
         }
     }
-    match out.flush() {
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
-        done => done.context("cannot write")?,
-    }
+    out.end()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-use super::stop;
+use super::{print, stop};
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 use penstock_peer::encode::Style;
@@ -41,14 +41,17 @@ pub struct Args {
     /// Framing of replays: `old` (vLLM up to 0.25) or `new`.
     #[arg(long, default_value = "new")]
     framing: Framing,
-    /// Events of a trace as arrays or maps.
+    /// Events of a trace as which release writes them: `array` (vLLM 0.23), `map`
+    /// (vLLM 0.26), `vllm-0.9.0`, `vllm-0.9`, `vllm-0.10`, `vllm-0.23`, `vllm-0.26`,
+    /// `vllm-0.33`, `sglang-0.5.10`, `sglang-0.5.18`, `sglang-0.5.23`, `aibrix`; then
+    /// perhaps `+unsigned`, `+signed` or `+bytes`, for the hashes.
     #[arg(long, default_value = "map")]
     style: Style,
     /// Engines, in one process.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     engines: usize,
     /// Batches a second and engine; 0: as fast as it goes.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = not_below_zero)]
     rate: f64,
     /// Batches an engine publishes; default: all of a recording, no end for a trace.
     #[arg(long)]
@@ -57,13 +60,13 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     wait_subscribers: usize,
     /// Blocks the cache of a trace's engine holds.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 20_000, value_parser = at_least_one)]
     capacity: usize,
     /// Tokens a block, for a trace.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
     block_size: usize,
     /// Share of a trace's requests with an adapter, 0 to 1.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
     adapters: f64,
     /// Batches kept for replay.
     #[arg(long, default_value_t = 10_000)]
@@ -86,7 +89,8 @@ pub struct Args {
     /// Write what was published to this file, a JSON object a batch.
     #[arg(long)]
     log: Option<PathBuf>,
-    /// Write what was published to this .frames file.
+    /// Write what was published to this .frames file; of several engines, each writes
+    /// its own, with -0, -1, … before the extension.
     #[arg(long)]
     record: Option<PathBuf>,
     /// End after the last batch instead of answering replays until stopped.
@@ -108,7 +112,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             told = true;
             for engine in &now.engines {
                 let replay = engine.replay_endpoint.as_deref().unwrap_or("off");
-                eprintln!("publishing at {} (replay {replay})", engine.endpoint);
+                print::note(format_args!(
+                    "publishing at {} (replay {replay})",
+                    engine.endpoint
+                ));
             }
         }
         bar.set_message(format!("{} batches, {} events", now.batches, now.events));
@@ -116,19 +123,42 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     })?;
     bar.finish_and_clear();
     if args.json {
-        println!("{}", serde_json::to_string(&summary)?);
+        print::line(serde_json::to_string(&summary)?)?;
     } else {
         // A recording is published as it is, and nobody counts its blocks.
         let blocks = match summary.blocks {
             0 => String::new(),
             blocks => format!(" {blocks} blocks,"),
         };
-        println!(
+        print::line(format_args!(
             "{} batches, {} events,{blocks} {} bytes in {:.1} s; {} dropped on purpose",
             summary.batches, summary.events, summary.bytes, summary.seconds, summary.dropped
-        );
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a number of at least 1".into()),
+        Ok(number) => Ok(number),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a share, from 0 to 1".into())
+}
+
+fn not_below_zero(text: &str) -> Result<f64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|n: &f64| *n >= 0.0 && n.is_finite());
+    number.ok_or_else(|| "expected a number of at least 0".into())
 }
 
 fn engine(args: &Args) -> Result<EngineConfig> {
@@ -183,4 +213,51 @@ fn engine(args: &Args) -> Result<EngineConfig> {
     config.log.clone_from(&args.log);
     config.record.clone_from(&args.record);
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use penstock_peer::encode::RELEASES;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Args, clap::Error> {
+        let arguments = [&["publish"], arguments].concat();
+        Only::try_parse_from(arguments).map(|only| only.args)
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for (flag, value) in [
+            ("--adapters", "3"),
+            ("--adapters", "-0.1"),
+            ("--adapters", "NaN"),
+            ("--block-size", "0"),
+            ("--engines", "0"),
+            ("--capacity", "0"),
+            ("--rate", "-1"),
+        ] {
+            let error = parse(&[&format!("{flag}={value}")])
+                .err()
+                .map(|e| e.to_string());
+            let error = error.unwrap_or_else(|| panic!("{flag} {value} was taken"));
+            assert!(error.contains("expected"), "{error}");
+        }
+        assert_eq!(parse(&["--adapters", "1"]).unwrap().adapters, 1.0);
+    }
+
+    #[test]
+    fn the_help_names_every_style() {
+        use clap::CommandFactory;
+        let help = Only::command().render_long_help().to_string();
+        for (name, _) in RELEASES {
+            assert!(help.contains(&format!("`{name}`")), "{name}");
+        }
+    }
 }

@@ -1,7 +1,8 @@
+use super::print::Out;
 use anyhow::{Context, Result, bail};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use penstock_event::{By, Query};
-use penstock_query::{AnswerBody, client};
+use penstock_query::{AnswerBody, QueryError, client};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 #[command(after_help = "Examples:
   penstock query --model m --tokens 1,2,3,4
   penstock query --model m --tokens-file prompt.json --json
-  penstock query --zmq tcp://127.0.0.1:7781 --engine-hashes 15167666314026195492")]
+  penstock query --zmq tcp://127.0.0.1:7781 --model m --engine-hashes 15167666314026195492")]
 pub struct Args {
     /// The daemon's HTTP door.
     #[arg(long, default_value = "http://127.0.0.1:7780", conflicts_with = "zmq")]
@@ -44,7 +45,7 @@ pub struct Args {
     #[arg(long)]
     plugin: Option<String>,
     /// Longest wait, in milliseconds.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     deadline: u64,
     /// Answer for stale sources too.
     #[arg(long)]
@@ -66,15 +67,45 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let plugin = args.plugin.as_deref();
     let answer = match &args.zmq {
-        Some(endpoint) => client::zmq(endpoint, plugin, &query)?,
-        None => client::http(&args.http, plugin, &query)?,
+        Some(endpoint) => client::zmq(&with_scheme("tcp", endpoint), plugin, &query),
+        None => client::http(&with_scheme("http", &args.http), plugin, &query),
     };
+    let answer = answer.map_err(|error| told(error, &args.model))?;
+    let mut out = Out::new();
     if args.json {
-        println!("{}", serde_json::to_string(&answer)?);
+        out.line(serde_json::to_string(&answer)?)?;
     } else {
-        print(&answer);
+        print(&mut out, &answer)?;
     }
+    out.end()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `localhost:7780` as people write it.
+fn with_scheme(scheme: &str, door: &str) -> String {
+    match door.contains("://") {
+        true => door.into(),
+        false => format!("{scheme}://{door}"),
+    }
+}
+
+/// An unknown model is told with its name, since the daemon tells only the others.
+fn told(error: QueryError, model: &str) -> anyhow::Error {
+    let QueryError::Refused(body) = &error else {
+        return error.into();
+    };
+    let Some(served) = &body.models else {
+        return error.into();
+    };
+    let asked = match model {
+        "" => "without --model, only sources that name no model are asked".into(),
+        model => format!("no source serves {model:?}"),
+    };
+    let quoted: Vec<String> = served.iter().map(|model| format!("{model:?}")).collect();
+    match quoted.as_slice() {
+        [] => anyhow::anyhow!("{asked}; no source is known yet (penstock ctl sources)"),
+        quoted => anyhow::anyhow!("{asked}; served: {}", quoted.join(", ")),
+    }
 }
 
 fn by(args: &Args) -> Result<By> {
@@ -96,7 +127,7 @@ fn by(args: &Args) -> Result<By> {
     }
 }
 
-fn print(answer: &AnswerBody) {
+fn print(out: &mut Out, answer: &AnswerBody) -> Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     table.set_header(["source", "tokens", "position", "complete", "link"]);
@@ -125,8 +156,38 @@ fn print(answer: &AnswerBody) {
             at.link.to_string(),
         ]);
     }
-    println!("{table}");
+    out.line(table)?;
     for name in &answer.unavailable {
-        println!("unavailable: {name}");
+        out.line(format_args!("unavailable: {name}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_query::{Code, ErrorBody};
+
+    fn refused(models: &[&str], asked: &str) -> String {
+        let mut body = ErrorBody::new(Code::NoModel, "no source serves that model");
+        body.models = Some(models.iter().map(ToString::to_string).collect());
+        told(QueryError::Refused(body), asked).to_string()
+    }
+
+    #[test]
+    fn an_unknown_model_is_named_with_those_served() {
+        let text = refused(&["tiny", "large"], "tny");
+        assert_eq!(text, r#"no source serves "tny"; served: "tiny", "large""#);
+        assert!(refused(&["tiny"], "").contains("--model"));
+        assert!(refused(&[], "tiny").contains("no source is known yet"));
+    }
+
+    #[test]
+    fn a_door_without_a_scheme_gets_one() {
+        assert_eq!(
+            with_scheme("http", "localhost:7780"),
+            "http://localhost:7780"
+        );
+        assert_eq!(with_scheme("tcp", "ipc:///run/d"), "ipc:///run/d");
     }
 }

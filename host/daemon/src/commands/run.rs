@@ -32,12 +32,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         LogFormat::Text => penstock_telemetry::LogFormat::Text,
         LogFormat::Json => penstock_telemetry::LogFormat::Json,
     };
-    penstock_telemetry::init_logs(&loaded.config.log, format).map_err(|why| {
-        let file = file.clone().unwrap_or_default();
-        let mut error = config::ConfigError::file(&file, why);
-        error.key = Some("log".into());
-        error
-    })?;
+    penstock_telemetry::init_logs(&loaded.config.log, format)
+        .map_err(|why| loaded.at("log", why))?;
     let stop = stop::on_signal()?;
     let daemon = Daemon::start(file, loaded, args.sabotage)?;
     while !stop.load(Relaxed) {

@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::Path;
 
 /// A mistake in the config: where it is and what would be right.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file, or the environment variable.
     pub place: String,
@@ -107,8 +107,15 @@ fn nearest_in(message: &str) -> Option<String> {
 
 /// The candidate most like `found`, if any is like it at all.
 pub fn nearest<'a>(found: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    // One slip of the finger makes a short name look like another one.
+    let slip = |name| -> f64 {
+        match strsim::osa_distance(found, name) {
+            0 | 1 => 1.0,
+            _ => 0.0,
+        }
+    };
     candidates
-        .map(|name| (strsim::jaro_winkler(found, name), name))
+        .map(|name| (slip(name).max(strsim::jaro_winkler(found, name)), name))
         .filter(|(score, _)| *score > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, name)| name.to_string())

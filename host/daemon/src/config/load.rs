@@ -1,9 +1,10 @@
 //! File, then environment, then checks: start and reload alike.
 
-use super::check::{self, Where};
-use super::error::nearest;
-use super::{Config, ConfigError};
+use super::place::{Variable, Where};
+use super::{Config, ConfigError, keys};
+use super::{addresses, check, sources};
 use penstock_event::SourceSpec;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -17,12 +18,20 @@ pub struct Loaded {
     pub sources: Vec<SourceSpec>,
     /// The directory that relative paths start from.
     pub home: PathBuf,
+    /// What works and is hardly meant.
+    pub warnings: Vec<ConfigError>,
+    place: Where,
 }
 
 impl Loaded {
     /// A path of the config, from the config's own directory.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.home.join(path)
+    }
+
+    /// What is wrong at a key, such as `query.lookup`.
+    pub fn at(&self, key: &str, message: impl Into<String>) -> ConfigError {
+        self.place.at(key, message)
     }
 }
 
@@ -50,12 +59,15 @@ pub fn load(
     };
     let (config, variables) = parse::<Config>(name, &text, env, "PENSTOCK_")?;
     let place = Where {
-        file: name,
-        text: &text,
-        variables: &variables,
+        file: name.to_path_buf(),
+        text,
+        variables,
     };
-    let sources = check::sources(&config, &place)?;
+    let sources = sources::expand(&config, &place)?;
     check::values(&config, &place)?;
+    addresses::check(&config, &sources, &place)?;
+    let warnings = sources::overlaps(&sources, &place);
+    let sources = sources.into_iter().map(|(_, spec)| spec).collect();
     let home = file
         .and_then(Path::parent)
         .filter(|p| !p.as_os_str().is_empty())
@@ -64,14 +76,13 @@ pub fn load(
         config,
         sources,
         home: home.to_path_buf(),
+        warnings,
+        place,
     })
 }
 
-/// An overriding variable, and the path of its key.
-type Variable = (String, Vec<String>);
-
 /// Typed keys from TOML text and overriding variables, whose paths come back too.
-pub(super) fn parse<T: DeserializeOwned>(
+pub(super) fn parse<T: DeserializeOwned + Serialize + Default>(
     file: &Path,
     text: &str,
     env: impl Iterator<Item = (String, String)>,
@@ -89,7 +100,7 @@ pub(super) fn parse<T: DeserializeOwned>(
         set(&mut table, &path, read(&value)).map_err(|m| ConfigError::variable(&name, &m))?;
         typed = match table.clone().try_into() {
             Ok(typed) => typed,
-            Err(error) => return Err(variable_error(&name, &path, &error)),
+            Err(error) => return Err(variable_error::<T>(&name, &value, &path, &error)),
         };
         variables.push((name, path));
     }
@@ -98,10 +109,16 @@ pub(super) fn parse<T: DeserializeOwned>(
 
 /// `PENSTOCK_X=5` is a number, `PENSTOCK_X=["a"]` a list, anything else a string.
 fn read(value: &str) -> Value {
-    let typed = toml::from_str::<Table>(&format!("v = {value}")).ok();
-    typed
-        .and_then(|mut t| t.remove("v"))
-        .unwrap_or_else(|| Value::String(value.to_string()))
+    let typed = as_toml(value).ok();
+    typed.unwrap_or_else(|| Value::String(value.to_string()))
+}
+
+fn as_toml(value: &str) -> Result<Value, toml::de::Error> {
+    let mut table = toml::from_str::<Table>(&format!("v = {value}"))?;
+    let typed = table.remove("v");
+    // A line end, and another key behind it: no value, but text.
+    let only = typed.filter(|_| table.is_empty());
+    Ok(only.unwrap_or_else(|| Value::String(value.to_string())))
 }
 
 fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
@@ -126,14 +143,23 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
     Ok(())
 }
 
-fn variable_error(name: &str, path: &[String], error: &toml::de::Error) -> ConfigError {
+fn variable_error<T: Serialize + Default>(
+    name: &str,
+    value: &str,
+    path: &[String],
+    error: &toml::de::Error,
+) -> ConfigError {
     let mut told = ConfigError::variable(name, error.message());
     told.key = Some(path.join("."));
-    if told.nearest.is_none()
-        && let Some(last) = path.last()
+    if let Some(meant) = keys::meant(name, &T::default()) {
+        told.nearest = Some(meant);
+    }
+    // What begins like a list or a table was meant as one.
+    if value.trim_start().starts_with(['[', '{'])
+        && let Err(error) = as_toml(value)
     {
-        let names = error.message().split('`').skip(3).step_by(2);
-        told.nearest = nearest(last, names);
+        let why = error.message().replace('\n', ", ");
+        told.message = format!("cannot be read as TOML: {why}");
     }
     told
 }
@@ -165,6 +191,7 @@ mod tests {
                 "lgo_format",
                 Some("log_format"),
             ),
+            ("lgo = \"info\"\n", 1, "lgo", Some("log")),
             ("[query]\nhtttp = \"x\"\n", 2, "htttp", Some("http")),
             ("[ingest]\nthreads = \"two\"\n", 2, "threads", None),
             (
@@ -192,6 +219,13 @@ mod tests {
     }
 
     #[test]
+    fn a_line_end_in_a_variable_sets_no_second_key() {
+        let env = [("PENSTOCK_SCAN_MS".to_string(), "500\nlog = 3".to_string())];
+        let error = load(None, env.into_iter()).unwrap_err().to_string();
+        assert!(error.contains("PENSTOCK_SCAN_MS"), "{error}");
+    }
+
+    #[test]
     fn variables_override_and_are_named_when_wrong() {
         let (_dir, path) = file("[query]\nhttp = \"127.0.0.1:1\"\n");
         let env = [
@@ -208,9 +242,20 @@ mod tests {
 
         let error = wrong("", &[("PENSTOCK_QUERY__HTP", "x")]);
         assert!(error.place.ends_with("PENSTOCK_QUERY__HTP"), "{error}");
-        assert_eq!(error.nearest.as_deref(), Some("http"), "{error}");
+        let meant = Some("PENSTOCK_QUERY__HTTP");
+        assert_eq!(error.nearest.as_deref(), meant, "{error}");
         let error = wrong("", &[("PENSTOCK_INGEST__THREADS", "0")]);
         assert!(error.place.ends_with("PENSTOCK_INGEST__THREADS"), "{error}");
+    }
+
+    #[test]
+    fn a_list_cut_short_is_told_as_such() {
+        let error = wrong("", &[("PENSTOCK_SOURCES", "[{name")]);
+        let text = error.to_string();
+        assert!(text.contains("cannot be read as TOML: "), "{text}");
+        assert!(!text.contains("expected a sequence"), "{text}");
+        let error = wrong("", &[("PENSTOCK_SOURCES", r#"[{nam = "a"}]"#)]);
+        assert_eq!(error.nearest.as_deref(), Some("name"), "{error}");
     }
 
     #[test]

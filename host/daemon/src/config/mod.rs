@@ -5,12 +5,17 @@
 //! tables joined by two underscores (`PENSTOCK_QUERY__HTTP=127.0.0.1:9000`). The
 //! value is read as TOML where it parses as TOML, as a plain string otherwise.
 
+mod addresses;
 mod check;
 mod error;
+mod keys;
 mod load;
+mod place;
 mod plugin;
+mod sources;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, nearest};
+pub use keys::keys;
 pub use load::{Loaded, file, load, name};
 pub use plugin::{PluginFile, load_plugin};
 
@@ -225,7 +230,11 @@ const NOT_KEYS: &[&str] = &["PENSTOCK_CONFIG_FILE"];
 /// The environment's overrides.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
-        let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+        // What is no UTF-8 is not passed over: it fails as the value that it is not.
+        let (name, value) = (
+            name.into_string().ok()?,
+            value.to_string_lossy().into_owned(),
+        );
         (!NOT_KEYS.contains(&name.as_str()) && !of_a_service(&name)).then_some((name, value))
     })
 }

@@ -54,10 +54,10 @@ impl Default for PluginFile {
 /// Reads the text of a plugin's file. `file` is its name in messages.
 pub fn load_plugin(file: &Path, text: &str) -> Result<PluginFile, ConfigError> {
     let (plugin, _) = parse::<PluginFile>(file, text, std::iter::empty(), "")?;
-    let place = super::check::Where {
-        file,
-        text,
-        variables: &[],
+    let place = super::place::Where {
+        file: file.to_path_buf(),
+        text: text.to_string(),
+        variables: Vec::new(),
     };
     for (name, sink) in &plugin.sink {
         if let Err(why) = sink.check() {

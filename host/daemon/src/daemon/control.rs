@@ -57,17 +57,18 @@ impl Control for Parts {
     }
 
     fn reload(&self) -> Result<Reloaded, ControlError> {
-        let file = self.file.as_deref();
-        let loaded = config::load(file, config::environment())
+        let Some(file) = self.file.as_deref() else {
+            let why = "the daemon was started without a config file, so there is none to read \
+                       again; start it with --config FILE. plugins_dir is watched all the time";
+            return Err(ControlError::Invalid(why.into()));
+        };
+        let loaded = config::load(Some(file), config::environment())
             .map_err(|e| ControlError::Invalid(e.to_string()))?;
         let mut reloaded = (self.bell.reload(RELOAD))
             .ok_or_else(|| ControlError::Failed("plugins are still being compiled".into()))?;
         let sources = self.discovery.configure(loaded.sources);
         reloaded.changed.extend(sources);
-        for key in self.needs_restart(&loaded.config) {
-            let why = "changed in the file; takes effect at the next start".to_string();
-            reloaded.refused.insert(key.into(), why);
-        }
+        reloaded.next_start = needs_restart(&self.config, &loaded.config);
         Ok(reloaded)
     }
 
@@ -102,28 +103,15 @@ impl Parts {
         }
         self.plugins.gauge();
     }
+}
 
-    /// Sections that only a start reads.
-    fn needs_restart(&self, new: &config::Config) -> Vec<&'static str> {
-        let old = &self.config;
-        let pairs = [
-            ("ingest", old.ingest == new.ingest),
-            ("route", old.route == new.route),
-            ("query", old.query == new.query),
-            ("plugins_dir", old.plugins_dir == new.plugins_dir),
-            ("scan_ms", old.scan_ms == new.scan_ms),
-            ("drain_ms", old.drain_ms == new.drain_ms),
-            (
-                "log",
-                old.log == new.log && old.log_format == new.log_format,
-            ),
-        ];
-        pairs
-            .into_iter()
-            .filter(|(_, same)| !same)
-            .map(|(key, _)| key)
-            .collect()
-    }
+/// Keys that changed and that only a start reads: all but the sources.
+fn needs_restart(old: &config::Config, new: &config::Config) -> Vec<String> {
+    let old = config::keys(old);
+    let new = config::keys(new).into_iter();
+    new.filter(|(key, value)| key != "sources" && old.get(key) != Some(value))
+        .map(|(key, _)| key)
+        .collect()
 }
 
 fn name(link: Link) -> &'static str {
@@ -163,5 +151,23 @@ fn source(state: &Arc<SourceState>) -> SourceStatus {
             .map(|(k, v)| (k.to_string(), v))
             .collect(),
         incidents: state.incidents(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_wait_for_a_restart_are_named_one_by_one() {
+        let old = config::Config::default();
+        let mut new = old.clone();
+        new.sources.push(config::Source::default());
+        assert_eq!(needs_restart(&old, &new), [""; 0]);
+        new.query.deadline_ms = 5;
+        new.query.lookup = Some("index".into());
+        new.log = "debug".into();
+        let keys = ["log", "query.deadline_ms", "query.lookup"];
+        assert_eq!(needs_restart(&old, &new), keys);
     }
 }

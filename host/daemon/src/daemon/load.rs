@@ -3,7 +3,7 @@
 use super::scan::Found;
 use crate::config::{PluginFile, load_plugin};
 use penstock_event::Publish;
-use penstock_plugin::Setup;
+use penstock_plugin::{LoadError, Setup};
 use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -43,6 +43,16 @@ pub fn read(found: &Found) -> Result<Load, String> {
     ];
     let digest = parts[0] ^ parts[1].rotate_left(17);
     Ok(Load { wasm, file, digest })
+}
+
+/// Why a component is not loaded; where the plugin's file decides, which file.
+pub fn refusal(error: &LoadError, found: &Found) -> String {
+    match error {
+        LoadError::NotGranted { .. } | LoadError::Memory { .. } => {
+            format!("{error} in {}", found.toml.display())
+        }
+        error => error.to_string(),
+    }
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, String> {

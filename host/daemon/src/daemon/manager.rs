@@ -9,7 +9,7 @@
 //! Start, reload and removal are this one path. Files are read once; those bytes
 //! are hashed, checked and compiled. What fails leaves what ran before.
 
-use super::load::{Load, read};
+use super::load::{Load, read, refusal};
 use super::plugins::{Entry, Plugins, Running, stop};
 use super::scan::{Directory, Found, Scan};
 use super::sinks::Outlets;
@@ -200,6 +200,7 @@ impl Worker {
         Reloaded {
             changed: std::mem::take(changed),
             refused: table.iter().filter_map(refused).collect(),
+            ..Reloaded::default()
         }
     }
 
@@ -283,7 +284,7 @@ impl Worker {
         let plugins = self.plugins.clone();
         let limits = &load.file.limits;
         let compiled = (plugins.host.compile(&load.wasm, &load.file.grants, limits))
-            .map_err(|e| e.to_string())?;
+            .map_err(|e| refusal(&e, found))?;
         let summary = &compiled.summary;
         let features = summary.features;
         if features.lookup
@@ -299,8 +300,8 @@ impl Worker {
         let before = plugins.outlets(name);
         let outlets = Outlets::plan(name, &load.file.sink, &before, &plugins.home);
         let setup = load.setup(name, outlets.publishers())?;
-        let candidate =
-            Candidate::prepare(&plugins.host, &compiled, &setup).map_err(|e| e.to_string())?;
+        let candidate = Candidate::prepare(&plugins.host, &compiled, &setup);
+        let candidate = candidate.map_err(|e| refusal(&e, found))?;
         let lane = LaneConfig {
             name: name.into(),
             filter: Filter::new(&load.file.sources),

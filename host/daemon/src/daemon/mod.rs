@@ -25,7 +25,7 @@ use anyhow::{Context, Result};
 use fetch::Engines;
 use manager::{Bell, Manager};
 use penstock_ingest::{Ingest, IngestConfig, Sabotage, Sources};
-use penstock_query::{Beat, Doors, DoorsConfig, Gate, Heartbeats, ReadyLatch};
+use penstock_query::{Beat, Doors, DoorsConfig, Gate, Heartbeats, QueryError, ReadyLatch};
 use penstock_route::{Router, RouterConfig};
 use plugins::Plugins;
 use sources::Discovery;
@@ -89,11 +89,9 @@ impl Daemon {
             config.query.queue,
         )?;
         // Before any socket: a plugin directory that leaves open who answers is a mistake.
-        survey::check_lookup(
-            file.as_deref(),
-            &plugins.directory,
-            plugins.default.as_deref(),
-        )?;
+        for warning in survey::before_start(&loaded)? {
+            tracing::warn!("{warning}");
+        }
         let ingest = Ingest::start(
             ingest(&config, sabotage),
             router.clone(),
@@ -128,7 +126,8 @@ impl Daemon {
             .build()
             .context("no async runtime")?;
         let config = doors(&parts.config, &loaded)?;
-        let doors = Doors::start(config, parts.clone(), parts.clone(), runtime.handle())?;
+        let doors = Doors::start(config, parts.clone(), parts.clone(), runtime.handle());
+        let doors = doors.map_err(shut)?;
         let at = doors.addresses();
         tracing::info!(
             "doors open http={} zmq={} control={}",
@@ -197,6 +196,21 @@ impl Parts {
     }
 }
 
+/// A door that does not open, by its key and with the likely cause.
+fn shut(error: QueryError) -> anyhow::Error {
+    let taken = match &error {
+        QueryError::Open { source, .. } => source.kind() == std::io::ErrorKind::AddrInUse,
+        QueryError::InUse { .. } => true,
+        QueryError::NotASocket { .. } => false,
+        _ => return error.into(),
+    };
+    let hint = match taken {
+        true => "; does another penstock run? Give this one an address of its own, or \"off\"",
+        false => "",
+    };
+    anyhow::anyhow!("query.{error}{hint}")
+}
+
 fn route(config: &Config) -> RouterConfig {
     RouterConfig {
         ring_bytes: config.route.ring_bytes,
@@ -236,7 +250,6 @@ fn doors(config: &Config, loaded: &Loaded) -> Result<DoorsConfig, ConfigError> {
         zmq: open(&q.zmq),
         control: open(&q.control).map(|p| loaded.path(p)),
         deadline_ms: q.deadline_ms,
-        max_deadline_ms: q.deadline_ms.max(60_000),
         max_body_bytes: q.max_body_bytes,
         max_bodies_bytes: (8 * q.max_body_bytes).max(128 << 20),
         max_in_flight: q.queue,

@@ -3,14 +3,13 @@
 //! Components are compiled, described and set up as in service, but get no events,
 //! and nothing that they publish leaves. No socket is opened.
 
-use super::load::{Load, read};
-use super::scan::{Directory, Found};
+use super::load::{Load, read, refusal};
+use super::scan::{Directory, Found, Scan};
 use super::sinks::Outlets;
-use crate::config::{self, ConfigError, Loaded};
+use crate::config::{ConfigError, Loaded, nearest};
 use anyhow::Result;
 use penstock_plugin::{Candidate, Host};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,18 +22,21 @@ pub struct Survey {
     pub off: Vec<String>,
     /// What would be refused, and why.
     pub refused: BTreeMap<String, String>,
+    /// What starts all the same, and is hardly meant.
+    pub warnings: Vec<ConfigError>,
 }
 
 /// Looks at every plugin.
 ///
 /// # Errors
 /// A start would end: several plugins answer lookups and no default is named.
-pub fn survey(file: Option<&Path>, loaded: &Loaded) -> Result<Survey> {
+pub fn survey(loaded: &Loaded) -> Result<Survey> {
     let host = Host::new()?;
-    let mut survey = Survey::default();
-    let mut index = Vec::new();
-    let scan =
-        Directory::new(loaded.path(&loaded.config.plugins_dir)).scan(Instant::now(), true)?;
+    let mut survey = Survey {
+        warnings: before_start(loaded)?,
+        ..Survey::default()
+    };
+    let scan = scan(loaded)?;
     survey.refused.extend(scan.odd);
     survey.refused.extend(scan.doubtful);
     for (name, found) in &scan.settled {
@@ -49,73 +51,92 @@ pub fn survey(file: Option<&Path>, loaded: &Loaded) -> Result<Survey> {
                 continue;
             }
         };
-        if answers_lookups(&load) {
-            index.push(name.clone());
-        }
-        match dry_run(&host, name, &load, loaded) {
+        match dry_run(&host, name, found, &load, loaded) {
             Ok(version) => drop(survey.fine.insert(name.clone(), version)),
             Err(why) => drop(survey.refused.insert(name.clone(), why)),
         }
     }
-    unambiguous(file, loaded.config.query.lookup.as_deref(), &index)?;
     Ok(survey)
 }
 
-/// Several plugins that answer lookups need a default. Reads no more than it must:
-/// a start calls it before any socket opens.
+/// What the plugin directory says about the config. Reads no more than it must: a
+/// start calls it before any socket opens. What is odd and may be right later comes
+/// back as warnings.
 ///
 /// # Errors
-/// They have none.
-pub fn check_lookup(
-    file: Option<&Path>,
-    directory: &Path,
-    default: Option<&str>,
-) -> Result<(), ConfigError> {
-    if default.is_some() {
-        return Ok(());
+/// Several plugins answer lookups, and no default is named; or it is no directory.
+pub fn before_start(loaded: &Loaded) -> Result<Vec<ConfigError>, ConfigError> {
+    let scan = scan(loaded)?;
+    let mut warnings = Vec::new();
+    let directory = loaded.path(&loaded.config.plugins_dir);
+    if !directory.exists() {
+        let why = format!(
+            "there is no {}; plugins load once it is there",
+            directory.display()
+        );
+        warnings.push(loaded.at("plugins_dir", why));
     }
-    let scan = Directory::new(directory.into()).scan(Instant::now(), true);
-    let found = scan.unwrap_or_default().settled;
     // What cannot be read is refused later, with its reason.
-    let index = |(name, found): (String, Found)| {
-        let load = read(&found).ok()?;
-        (load.file.enabled && answers_lookups(&load)).then_some(name)
+    let answers = |found: &Found| {
+        let load = read(found).ok()?;
+        (load.file.enabled && answers_lookups(&load)).then_some(())
     };
-    let index: Vec<String> = found.into_iter().filter_map(index).collect();
-    unambiguous(file, default, &index)
+    let Some(default) = &loaded.config.query.lookup else {
+        let all = scan.settled.iter();
+        let index = all.filter_map(|(name, found)| answers(found).map(|()| name.as_str()));
+        let index: Vec<&str> = index.collect();
+        if index.len() > 1 {
+            let why = format!("{} all answer lookups; name the default", index.join(", "));
+            return Err(loaded.at("query.lookup", why));
+        }
+        return Ok(warnings);
+    };
+    let found = scan.settled.get(default);
+    if found.and_then(answers).is_none() {
+        let at = directory.display();
+        let (what, near) = match found {
+            Some(_) => ("answers no lookups", None),
+            None => {
+                let names = scan.names.iter().map(String::as_str);
+                ("is not there", nearest(default, names))
+            }
+        };
+        let why = format!("{default:?} {what}, in {at}; lookups that name no plugin fail");
+        let mut warning = loaded.at("query.lookup", why);
+        warning.nearest = near;
+        warnings.push(warning);
+    }
+    Ok(warnings)
+}
+
+fn scan(loaded: &Loaded) -> Result<Scan, ConfigError> {
+    let directory = loaded.path(&loaded.config.plugins_dir);
+    let scan = Directory::new(directory.clone()).scan(Instant::now(), true);
+    scan.map_err(|e| {
+        let why = format!("{} cannot be read: {e}", directory.display());
+        loaded.at("plugins_dir", why)
+    })
 }
 
 fn answers_lookups(load: &Load) -> bool {
     penstock_plugin::exports(&load.wasm, "lookup")
 }
 
-fn unambiguous(
-    file: Option<&Path>,
-    default: Option<&str>,
-    index: &[String],
-) -> Result<(), ConfigError> {
-    if default.is_some() || index.len() < 2 {
-        return Ok(());
-    }
-    let names = index.join(", ");
-    let why = format!("{names} all answer lookups; name the default");
-    let mut error = ConfigError::file(config::name(file), why);
-    error.key = Some("query.lookup".into());
-    Err(error)
-}
-
 /// The version of a plugin that would run.
-fn dry_run(host: &Arc<Host>, name: &str, load: &Load, loaded: &Loaded) -> Result<String, String> {
+fn dry_run(
+    host: &Arc<Host>,
+    name: &str,
+    found: &Found,
+    load: &Load,
+    loaded: &Loaded,
+) -> Result<String, String> {
     let file = &load.file;
+    let told = |error| refusal(&error, found);
     let compiled = (host.compile(&load.wasm, &file.grants, &file.limits)).map_err(told)?;
     let outlets = Outlets::plan(name, &file.sink, &Outlets::default(), &loaded.home);
     let setup = load.setup(name, outlets.publishers())?;
     let candidate = Candidate::prepare(host, &compiled, &setup).map_err(told)?;
     Ok(candidate.description.version)
-}
-
-fn told(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 #[cfg(test)]
@@ -130,10 +151,26 @@ mod tests {
         let at = |name: &str| home.path().join(name);
         fs::write(at("penstock.toml"), "").unwrap();
         let loaded = load(Some(&at("penstock.toml")), std::iter::empty()).unwrap();
-        let survey_now = || survey(Some(&at("penstock.toml")), &loaded);
+        let survey_now = || survey(&loaded);
         // No directory yet: no plugins.
         let found = survey_now().unwrap();
         assert!(found.fine.is_empty() && found.refused.is_empty());
+        let told = found.warnings[0].to_string();
+        assert!(told.contains("plugins_dir: there is no "), "{told}");
+        fs::write(at("plugins.d"), "").unwrap();
+        let told = survey_now().unwrap_err().to_string();
+        assert!(
+            told.contains("plugins_dir: ") && told.contains("cannot be read"),
+            "{told}"
+        );
+        fs::remove_file(at("plugins.d")).unwrap();
+        let mut named = loaded.clone();
+        named.config.query.lookup = Some("index".into());
+        let told = survey(&named).unwrap().warnings[1].to_string();
+        assert!(
+            told.contains("query.lookup: \"index\" is not there"),
+            "{told}"
+        );
 
         fs::create_dir(at("plugins.d")).unwrap();
         fs::write(at("plugins.d/garbage.wasm"), "no component").unwrap();
@@ -151,15 +188,5 @@ mod tests {
             "{}",
             found.refused["typo"]
         );
-    }
-
-    #[test]
-    fn two_that_answer_lookups_need_a_default() {
-        let both = ["a".to_string(), "b".to_string()];
-        let file = Some(Path::new("p.toml"));
-        assert!(unambiguous(file, None, &both[..1]).is_ok());
-        assert!(unambiguous(file, Some("a"), &both).is_ok());
-        let error = unambiguous(file, None, &both).unwrap_err().to_string();
-        assert!(error.contains("query.lookup: a, b"), "{error}");
     }
 }

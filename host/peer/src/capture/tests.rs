@@ -95,10 +95,53 @@ fn gaps_restarts_and_oddities_are_counted_and_kept() {
 #[test]
 fn a_capture_ends_when_idle_or_stopped() {
     let (messages, summary) = captured(
-        |config| config.idle = Some(Duration::from_millis(50)),
+        |config| config.idle = Some(Duration::from_secs(1)),
         |publisher, _| assert!(publisher.publish("x").unwrap().sent),
     );
     assert_eq!((messages.len(), summary.ended), (1, Ended::Idle));
     let (messages, summary) = captured(|_| {}, |_, stop| stop.store(true, Relaxed));
     assert_eq!((messages.len(), summary.ended), (0, Ended::Stopped));
+}
+
+/// A capture of what stands at an endpoint, until its connection was tried.
+fn tried(endpoint: &str) -> Link {
+    let dir = tempfile::tempdir().unwrap();
+    let stop = AtomicBool::new(false);
+    let config = config(endpoint, &dir.path().join("out.frames"));
+    let summary = capture(&zmq::Context::new(), &config, &stop, |now| {
+        stop.store(now.link != Link::default(), Relaxed);
+    });
+    summary.unwrap().link
+}
+
+#[test]
+fn who_is_at_the_other_end_is_known() {
+    let context = zmq::Context::new();
+    let at = |kind: zmq::SocketType| {
+        let socket = context.socket(kind).unwrap();
+        socket.bind("tcp://127.0.0.1:*").unwrap();
+        let endpoint = socket.get_last_endpoint().unwrap().unwrap();
+        (socket, endpoint)
+    };
+    let (_publisher, endpoint) = at(zmq::PUB);
+    let link = tried(&endpoint);
+    assert_eq!(link.answered, 1, "{link:?}");
+    let (_replay, endpoint) = at(zmq::ROUTER);
+    let link = tried(&endpoint);
+    assert!(link.answered > 0 && link.connected == 0, "{link:?}");
+}
+
+#[test]
+fn silence_from_the_start_is_idle_too() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody listens there: the port was closed again.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("tcp://{}", free.local_addr().unwrap());
+    drop(free);
+    let mut config = config(&endpoint, &dir.path().join("out.frames"));
+    config.idle = Some(Duration::from_millis(200));
+    let stop = AtomicBool::new(false);
+    let summary = capture(&zmq::Context::new(), &config, &stop, |_| {}).unwrap();
+    assert_eq!((summary.messages, summary.ended), (0, Ended::Idle));
+    assert_eq!(summary.link, Link::default());
 }

@@ -3,7 +3,7 @@ use crate::faults::Selector;
 use crate::frames::batch;
 use crate::subscriber::{Subscriber, fetch};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 

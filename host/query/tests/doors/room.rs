@@ -213,7 +213,7 @@ impl Control for Room {
         }
         Ok(Reloaded {
             changed: vec!["index".into()],
-            refused: BTreeMap::new(),
+            ..Reloaded::default()
         })
     }
 

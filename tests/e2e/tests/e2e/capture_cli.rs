@@ -83,3 +83,37 @@ fn a_signal_ends_a_recording_and_gaps_are_counted() {
     );
     assert_eq!(summary["messages"], 103);
 }
+
+#[test]
+fn nothing_received_is_told_with_the_likely_reason() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("none.frames");
+    let frames = capture("sglang-0.5.23").display().to_string();
+    let engine = Publish::start(1, &["--frames", &frames]);
+    let (live, replay) = engine.endpoints[0].clone();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("tcp://{}", free.local_addr().unwrap());
+    drop(free);
+    for (endpoint, told) in [
+        (nobody, "nothing answers at"),
+        (replay.unwrap(), "is it the engine's replay port"),
+        (live, "but no message came"),
+    ] {
+        let more = ["--idle", "2", "--topic", "no such topic"];
+        let mut capturing = start(&endpoint, &file, &more);
+        let status = capturing.wait(PATIENCE);
+        let output = capturing.output();
+        assert_eq!(status.code(), Some(3), "{output}");
+        assert!(output.contains(told), "{endpoint}: {output}");
+        let connected = output.contains("connected: ");
+        assert_eq!(connected, told.contains("no message"), "{output}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_told_once() {
+    let mut capturing = start("tcp://127.0.0.1:9", Path::new("/none/x.frames"), &[]);
+    assert_eq!(capturing.wait(PATIENCE).code(), Some(1));
+    let output = capturing.output();
+    assert_eq!(output.matches("No such file").count(), 1, "{output}");
+}

@@ -110,12 +110,7 @@ fn mistakes_end_the_start_before_any_socket_opens() {
         ),
         ("", "[rout]\nring_bytes = 1", file(5), &["rout", "`route`"]),
         ("", "log_format = \"jsno\"", file(1), &["jsno", "`json`"]),
-        (
-            "",
-            "log = \"penstock=loud\"",
-            "penstock.toml: ".into(),
-            &["log"],
-        ),
+        ("", "log = \"penstock=loud\"", file(1), &["log"]),
         (
             "",
             "[[sources]]\nname = \"a\"",
@@ -141,11 +136,44 @@ fn mistakes_end_the_start_before_any_socket_opens() {
             &["sources.1.name", "two sources"],
         ),
         ("", "a = = 1", file(1), &[]),
+        ("", "log = \"inof\"", file(1), &["log", "`info`"]),
+        (
+            "",
+            &[source, "replay = \"tcp://h:1\""].concat(),
+            file(8),
+            &["sources.0.replay", "the endpoint too"],
+        ),
+        (
+            "",
+            "[[sources]]\nname = \"a\"\nmode = \"bind\"\nendpoint = \"tcp://*:7\"\n\
+             [[sources]]\nname = \"b\"\nmode = \"bind\"\nendpoint = \"tcp://127.0.0.1:7\"",
+            file(12),
+            &["sources.1.endpoint", "sources.0.endpoint"],
+        ),
+        (
+            "",
+            "[ingest]\nstale_after_ms = 400000",
+            file(6),
+            &["ingest.stale_after_ms", "leave_after_ms"],
+        ),
+        ("", "plugins_dir = \"/dev/null\"", file(1), &["plugins_dir"]),
+        (
+            "PENSTOCK_QUERY_HTTP=x",
+            "",
+            "PENSTOCK_QUERY_HTTP".into(),
+            &["`PENSTOCK_QUERY__HTTP`"],
+        ),
+        (
+            "PENSTOCK_SOURCES=[{name",
+            "",
+            "PENSTOCK_SOURCES".into(),
+            &["cannot be read as TOML", "inline table"],
+        ),
         (
             "PENSTOCK_QUERY__HTP=x",
             "",
             "PENSTOCK_QUERY__HTP".into(),
-            &["`http`"],
+            &["`PENSTOCK_QUERY__HTTP`"],
         ),
         (
             "PENSTOCK_SCAN_MS=5",
@@ -173,6 +201,81 @@ fn mistakes_end_the_start_before_any_socket_opens() {
         assert!(!socket.exists(), "{toml}{variable}: a socket was opened");
         assert!(!told.contains("doors open"), "{told}");
     }
+}
+
+#[test]
+fn two_doors_on_one_port_are_a_mistake() {
+    let setup = Setup::new()
+        .variable("PENSTOCK_QUERY__HTTP", "127.0.0.1:7999")
+        .variable("PENSTOCK_QUERY__ZMQ", "tcp://0.0.0.0:7999");
+    let output = setup.command().output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{told}");
+    assert!(
+        told.contains("query.zmq") && told.contains("query.http"),
+        "{told}"
+    );
+}
+
+#[test]
+fn check_warns_of_what_is_hardly_meant() {
+    let home = tempfile::tempdir().unwrap();
+    let source = |name: &str, more: &str| format!("[[sources]]\nname = \"{name}\"\n{more}\n");
+    let toml = [
+        "[query]\nlookup = \"indx\"\n",
+        &source("a", "ranks = 4\nendpoint = \"tcp://h:5557\""),
+        &source("b", "endpoint = \"tcp://h:5559\""),
+        &source("c", "endpoint = \"tcp://h:6000\""),
+    ];
+    std::fs::write(home.path().join("penstock.toml"), toml.concat()).unwrap();
+    let output = run(home.path(), &["check"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert_eq!(told.matches("warning: penstock.toml").count(), 3, "{told}");
+    for words in [
+        &[
+            "penstock.toml:9",
+            "sources.1.endpoint",
+            "\"a/dp2\"",
+            "twice",
+        ][..],
+        &["penstock.toml:2", "query.lookup", "\"indx\""],
+        &["plugins_dir", "plugins.d"],
+    ] {
+        let all = |line: &&str| words.iter().all(|word| line.contains(word));
+        assert!(told.lines().any(|line| all(&line)), "{words:?} in {told}");
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("3 warnings") && !said.contains("fine"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_start_warns_as_check_does() {
+    let setup = Setup::new();
+    std::fs::remove_dir(setup.home.path().join("plugins.d")).unwrap();
+    let daemon = setup.variable("PENSTOCK_QUERY__LOOKUP", "indx").start();
+    let told = daemon.process.output();
+    assert!(
+        told.contains("PENSTOCK_QUERY__LOOKUP: query.lookup: \"indx\""),
+        "{told}"
+    );
+    assert!(told.contains("plugins_dir: there is no "), "{told}");
+}
+
+#[test]
+fn a_grant_that_is_missing_names_the_plugins_own_file() {
+    let home = tempfile::tempdir().unwrap();
+    let file = penstock_testkit::plugin_file("forward");
+    std::fs::create_dir(home.path().join("plugins.d")).unwrap();
+    std::fs::copy(file, home.path().join("plugins.d/forward.wasm")).unwrap();
+    let output = run(home.path(), &["check"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{told}");
+    let wanted = "add \"publish\" to `grants` in ./plugins.d/forward.toml";
+    assert!(told.contains(wanted), "{told}");
 }
 
 #[test]
@@ -236,6 +339,9 @@ fn a_port_that_is_taken_is_named() {
         let line = told.lines().find(|l| l.starts_with("penstock: "));
         let line = line.unwrap_or_else(|| panic!("no reason in {told}"));
         assert!(line.contains(&value), "{line}");
+        let key = variable.trim_start_matches("PENSTOCK_").to_lowercase();
+        assert!(line.contains(&key.replace("__", ".")), "{line}");
+        assert!(line.contains("another penstock"), "{line}");
         assert!(line.to_lowercase().contains("in use"), "{line}");
     }
     let daemon = Setup::new().start();

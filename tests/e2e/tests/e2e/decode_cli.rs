@@ -132,5 +132,11 @@ fn a_recording_cut_short_decodes_up_to_the_cut() {
 
     let output = decode(&home.path().join("none.frames"));
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("none.frames"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("none.frames"), "{told}");
+    assert_eq!(told.matches("No such file").count(), 1, "{told}");
+    let output = decode(&penstock_testkit::root().join("README.md"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains("not a .frames file"), "{told}");
 }

@@ -81,7 +81,7 @@ fn a_reload_waits_until_it_is_done() {
     assert_eq!(reload(&daemon).refused.len(), 0);
     assert_eq!((daemon.plugin("a"), daemon.plugin("b")), (None, None));
     let text = ctl(&daemon, &["reload"]);
-    assert_eq!(text.trim(), "changed:", "{text}");
+    assert_eq!(text.trim(), "nothing changed", "{text}");
 }
 
 fn reload(daemon: &Daemon) -> Reloaded {
