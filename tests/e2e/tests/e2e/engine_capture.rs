@@ -168,3 +168,26 @@ fn what_replays_leave_out_too_is_reported_missing() {
     check(&daemon, &peers).assert_equal(0);
     assert!(daemon.stop().success());
 }
+
+#[test]
+fn an_engine_heard_by_replay_alone_is_followed_nonetheless() {
+    let peers = Peers::start(engine());
+    let (endpoint, replay) = (peers.endpoint(0), peers.replay(0).unwrap());
+    let file = format!(
+        "[[sources]]\nname = \"{NAME}\"\nmodel = \"m\"\nendpoint = \"{endpoint}\"\n\
+         replay = \"{replay}\"\ntopics = [\"of another engine\"]\n"
+    );
+    let daemon = Setup::new()
+        .config(&file)
+        .variable("PENSTOCK_INGEST__TAIL_AFTER_MS", "20")
+        .plugin("prefix-index", "prefix-index", "")
+        .start();
+    for last in [19, 39, 59] {
+        // Each time it looks silent, and longer than before.
+        peers.burst(0, 20);
+        daemon.wait_for(NAME, 0, last);
+    }
+    assert_eq!(source(&daemon).totals["messages"], 0, "none came live");
+    check(&daemon, &peers).assert_equal(500);
+    assert!(daemon.stop().success());
+}
