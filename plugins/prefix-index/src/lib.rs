@@ -1,6 +1,6 @@
 //! Who holds which prefix: an index from tokens or hashes to sources.
 //!
-//! A penstock plugin that exports `guest`, `lookup` and `tick` and imports
+//! A penstock plugin that exports `guest`, `lookup`, `state` and `tick` and imports
 //! `metrics` (one grant). Config: `max_bytes`, the bound on the index in bytes,
 //! 256 MiB without it; at least 1 MiB.
 //!
@@ -26,8 +26,8 @@ pub mod index;
 
 use index::{Counts, Index, Prefix, Sizes, Stored};
 use penstock_sdk::{
-    Batch, By, Change, Columns, Event, Lookup, Name, Plugin, Query, Refused, Row, SourceChange,
-    Tick, hash, metrics,
+    Batch, By, Change, Columns, Event, Lookup, Name, Piece, Plugin, Query, Refused, Row,
+    SourceChange, State, Tick, hash, metrics,
 };
 
 /// The event's model is past the end of the dictionary.
@@ -101,6 +101,7 @@ impl Plugin for PrefixIndex {
     const NAME: &'static str = "prefix-index";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
     const COLUMNS: Columns = Columns::TOKEN_HASHES.and(Columns::EXTRA_DIGESTS);
+    const STATE_SCHEMA: u32 = index::SCHEMA;
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, String> {
@@ -175,6 +176,17 @@ impl Lookup for PrefixIndex {
     }
 }
 
+impl State for PrefixIndex {
+    fn snapshot(&mut self, source: u32, cursor: u64, max_bytes: u32) -> Result<Piece, String> {
+        let (bytes, next) = (self.index).snapshot(source, cursor, max_bytes as usize)?;
+        Ok(Piece { bytes, next })
+    }
+
+    fn restore(&mut self, source: u32, schema: u32, bytes: &[u8]) -> Result<(), String> {
+        self.index.restore(source, schema, bytes)
+    }
+}
+
 impl Tick for PrefixIndex {
     fn interval_ms(&self) -> u32 {
         1_000
@@ -186,7 +198,7 @@ impl Tick for PrefixIndex {
     }
 }
 
-penstock_sdk::export!(PrefixIndex: Lookup, Tick);
+penstock_sdk::export!(PrefixIndex: Lookup, State, Tick);
 
 #[cfg(test)]
 mod tests;

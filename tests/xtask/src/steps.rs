@@ -44,6 +44,9 @@ pub fn plugins() -> Result<()> {
             WASM,
             "--package",
             "penstock-prefix-index",
+            // Its state is written in an older schema: swaps migrate.
+            "--features",
+            "schema-1",
         ],
     )?;
     for name in PLUGINS {

@@ -33,6 +33,7 @@ mod mix;
 mod node;
 mod remove;
 mod slab;
+mod snapshot;
 mod store;
 mod table;
 mod worker;
@@ -54,6 +55,7 @@ use table::Table;
 use worker::{Key, Workers};
 
 pub use find::Prefix;
+pub use snapshot::SCHEMA;
 
 /// Price of a node in bytes: its slot, and its share of a table that has just
 /// grown.

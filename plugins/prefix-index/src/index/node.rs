@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub(super) stamp: u32,
     /// Tokens; 0 while unknown.
     pub(super) block_size: u32,
+    /// KV cache group; inside of the key, but not to be had from it.
+    pub(super) group: u32,
     /// References by medium, up to 65,535 each.
     pub(super) counts: [u16; MEDIA],
     /// Stored again, or asked for by engine hash, since it came to the front.
@@ -53,6 +55,7 @@ impl Default for Node {
             older: NONE,
             stamp: 0,
             block_size: 0,
+            group: 0,
             counts: [0; MEDIA],
             used: false,
         }
@@ -60,11 +63,12 @@ impl Default for Node {
 }
 
 impl Node {
-    pub(super) fn new(key: u64, worker: u32, stamp: u32) -> Self {
+    pub(super) fn new(key: u64, worker: u32, group: u32, stamp: u32) -> Self {
         Self {
             key_low: key as u32,
             key_high: (key >> 32) as u32,
             worker,
+            group,
             stamp,
             ..Self::default()
         }

@@ -154,7 +154,7 @@ impl Index {
         };
         self.node_table.fill(vacancy, key, at);
         let slot = stored.medium.slot();
-        let mut node = Node::new(key, worker, self.clock);
+        let mut node = Node::new(key, worker, stored.group, self.clock);
         node.block_size = stored.block_size;
         node.counts[slot] = 1;
         match chain {
@@ -220,7 +220,13 @@ impl Index {
     /// Adds a holder to a chain, which it makes if need be. Returns the chain's
     /// slot, none when slots have run out, and the holder's position in it.
     #[inline]
-    fn hold(&mut self, hash: u64, holder: Holder, before: Before, block_size: u32) -> (u32, u32) {
+    pub(super) fn hold(
+        &mut self,
+        hash: u64,
+        holder: Holder,
+        before: Before,
+        block_size: u32,
+    ) -> (u32, u32) {
         let chains = &self.chains;
         let is = |at| chains.get(at).hash == hash;
         let held = match self.chain_table.find_or_reserve(hash, is) {

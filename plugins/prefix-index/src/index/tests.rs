@@ -432,3 +432,80 @@ impl Index {
         assert_eq!(self.recency.oldest().is_some(), live > 0);
     }
 }
+
+/// Everything that `index` holds, in another index, by way of pieces.
+fn moved(index: &Index, schema: u32, max_bytes: usize) -> Index {
+    let mut other = joined(1 << 30);
+    let sources: std::collections::BTreeSet<u32> =
+        index.workers.alive().map(|(_, w)| w.key.source).collect();
+    for source in sources {
+        let mut cursor = Some(0);
+        while let Some(at) = cursor {
+            let (piece, next) = index.snapshot_as(schema, source, at, max_bytes).unwrap();
+            assert!(piece.len() <= max_bytes);
+            other.restore(source, schema, &piece).unwrap();
+            cursor = next;
+        }
+    }
+    other
+}
+
+#[test]
+fn its_state_moves_to_another_index_and_goes_on_there() {
+    let events = || prop::collection::vec(event(), 1..40);
+    let queries = prop::collection::vec(prop::collection::vec(0..2u32, 1..6), 1..6);
+    let found = std::cell::Cell::new(0u64);
+    let mut runner = proptest::test_runner::TestRunner::new(config(300));
+    runner
+        .run(
+            &(events(), events(), queries, 1..=2u32, 200..2_000usize),
+            |(before, after, queries, schema, max_bytes)| {
+                let (mut index, mut naive) = (joined(1 << 30), Naive::default());
+                for event in &before {
+                    apply(&mut index, &mut naive, event);
+                }
+                let mut index = moved(&index, schema, max_bytes);
+                index.check();
+                prop_assert_eq!(index.sizes().blocks as usize, naive.blocks());
+                for event in after.iter().take(20) {
+                    compare(&mut index, &naive, &queries[0])?;
+                    apply(&mut index, &mut naive, event);
+                }
+                for query in &queries {
+                    let blocks = compare(&mut index, &naive, query)?;
+                    found.set(found.get() + u64::from(blocks));
+                }
+                index.check();
+                Ok(())
+            },
+        )
+        .unwrap();
+    assert!(found.get() > 1_000, "too few blocks: {}", found.get());
+}
+
+#[test]
+fn damaged_pieces_are_refused() {
+    let mut index = joined(1 << 30);
+    for i in 0..50 {
+        store_one(&mut index, 1, 100 + i, 200 + i);
+    }
+    let (piece, next) = index.snapshot(1, 0, 1 << 20).unwrap();
+    assert_eq!(next, None);
+    let taken = |schema, bytes: &[u8]| joined(1 << 30).restore(1, schema, bytes);
+    taken(super::SCHEMA, &piece).unwrap();
+    assert!(taken(7, &piece).unwrap_err().contains("schema 7"));
+    for cut in 0..piece.len() {
+        assert!(taken(super::SCHEMA, &piece[..cut]).is_err(), "{cut}");
+    }
+    let mut longer = piece.clone();
+    longer.push(0);
+    assert!(taken(super::SCHEMA, &longer).is_err());
+    let mut other = joined(1 << 30);
+    store_one(&mut other, 1, 1, 1);
+    let refused = other.restore(1, super::SCHEMA, &piece).unwrap_err();
+    assert!(refused.contains("another index"), "{refused}");
+    assert!(index.snapshot(1, 0, 40).is_err(), "nothing fits");
+    let (none, next) = index.snapshot(9, 0, 1 << 20).unwrap();
+    assert_eq!(next, None);
+    taken(super::SCHEMA, &none).unwrap();
+}

@@ -160,6 +160,13 @@ impl Workers {
             .map(|(i, w)| (i as u32, w))
     }
 
+    /// Workers alive of a source.
+    pub(super) fn of_source(&self, source: u32) -> impl Iterator<Item = u32> + '_ {
+        self.alive()
+            .filter(move |(_, w)| w.key.source == source)
+            .map(|(at, _)| at)
+    }
+
     /// Other workers of this source and rank: those of other models.
     pub(super) fn others(&self, key: Key) -> impl Iterator<Item = u32> + '_ {
         self.alive()

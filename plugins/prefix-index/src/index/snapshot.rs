@@ -1,0 +1,312 @@
+//! State that outlives an instance: the blocks of one source, cut into pieces.
+//!
+//! A piece stands for itself (little endian):
+//!
+//! ```text
+//! "pxst" | seed u64 | workers u16, each: rank u32, root u64
+//!                   | sizes u16, each: worker u16, tokens u32, bigram u8
+//!                   | blocks u32, each a row
+//! row:   hash u64 | chain u64 | group u32 | block size u32 | worker u16 | flags u8
+//!        schema 1: a count u16 for each of the six media
+//!        schema 2: media u8, a bit each, and a count u16 for each bit that is set
+//! flags: 1 the chain is known | 2 used lately | 4 some child has another block size
+//! ```
+//!
+//! Chain hashes begin with the seed of the index that made them, so an empty index
+//! takes the seed over, and one that holds blocks takes only its own.
+//!
+//! Not carried over: when a prefix was last asked for, and the order of use.
+
+use super::chain::Holder;
+use super::node::{MEDIA, Node};
+use super::slab::NONE;
+use super::worker::{Key, Size};
+use super::{Index, mix};
+
+/// The schema that is written.
+#[cfg(not(feature = "schema-1"))]
+pub const SCHEMA: u32 = 2;
+/// The schema that is written.
+#[cfg(feature = "schema-1")]
+pub const SCHEMA: u32 = 1;
+
+/// Slots looked at for one piece: a bound on the time of a call.
+const SLOTS: u32 = 1 << 18;
+
+/// Bytes of the longest row.
+const ROW: usize = 8 + 8 + 4 + 4 + 2 + 1 + 1 + 2 * MEDIA;
+
+const MAGIC: &[u8; 4] = b"pxst";
+
+const CHAINED: u8 = 1;
+const USED: u8 = 2;
+const ODD_CHILD: u8 = 4;
+
+/// Reads a piece from the front.
+struct Bytes<'a>(&'a [u8]);
+
+struct Row {
+    hash: u64,
+    chain: u64,
+    group: u32,
+    block_size: u32,
+    worker: u16,
+    flags: u8,
+    counts: [u16; MEDIA],
+}
+
+// === impl Index ===
+
+impl Index {
+    /// The blocks of `source` from `cursor` on, in at most `max_bytes`, and where the
+    /// next piece begins.
+    ///
+    /// # Errors
+    /// `max_bytes` is too small for anything, or the source has too many workers.
+    pub fn snapshot(
+        &self,
+        source: u32,
+        cursor: u64,
+        max_bytes: usize,
+    ) -> Result<(Vec<u8>, Option<u64>), String> {
+        self.snapshot_as(SCHEMA, source, cursor, max_bytes)
+    }
+
+    /// The same in either schema.
+    pub(super) fn snapshot_as(
+        &self,
+        schema: u32,
+        source: u32,
+        cursor: u64,
+        max_bytes: usize,
+    ) -> Result<(Vec<u8>, Option<u64>), String> {
+        let workers: Vec<u32> = self.workers.of_source(source).collect();
+        let mut out = self.head(&workers)?;
+        let count_at = out.len();
+        out.extend([0; 4]);
+        if out.len() + ROW > max_bytes {
+            return Err(format!("{max_bytes} bytes hold no block"));
+        }
+        let end = self.nodes.high_water();
+        let first = u32::try_from(cursor).unwrap_or(end).min(end);
+        let last = first.saturating_add(SLOTS).min(end);
+        let (mut rows, mut at) = (0u32, first);
+        while at < last && out.len() + ROW <= max_bytes {
+            let node = self.nodes.get(at);
+            at += 1;
+            if node.worker == NONE {
+                continue;
+            }
+            if let Some(worker) = workers.iter().position(|w| *w == node.worker) {
+                self.row(node, worker as u16).write(schema, &mut out);
+                rows += 1;
+            }
+        }
+        out[count_at..count_at + 4].copy_from_slice(&rows.to_le_bytes());
+        Ok((out, (at < end).then_some(u64::from(at))))
+    }
+
+    /// Takes a piece of the state of `source`.
+    ///
+    /// # Errors
+    /// It is of another schema or seed, or damaged; what was taken of it stays.
+    pub fn restore(&mut self, source: u32, schema: u32, piece: &[u8]) -> Result<(), String> {
+        if !matches!(schema, 1 | 2) {
+            return Err(format!("schema {schema} is not known; known are 1 and 2"));
+        }
+        self.read(source, schema, &mut Bytes(piece))
+            .unwrap_or_else(|| Err("the piece is damaged".into()))
+    }
+
+    fn head(&self, workers: &[u32]) -> Result<Vec<u8>, String> {
+        let count = u16::try_from(workers.len()).map_err(|_| "too many workers")?;
+        let mut out = Vec::new();
+        out.extend(MAGIC);
+        out.extend(self.seed.to_le_bytes());
+        out.extend(count.to_le_bytes());
+        for worker in workers {
+            let key = self.workers.get(*worker).key;
+            out.extend(key.rank.to_le_bytes());
+            out.extend(key.root.to_le_bytes());
+        }
+        let mut sizes = Vec::new();
+        for (i, worker) in (0u16..).zip(workers) {
+            let root = self.workers.get(*worker).key.root;
+            sizes.extend(self.workers.sizes(root).iter().map(|size| (i, *size)));
+        }
+        // At most 256 a model.
+        sizes.truncate(u16::MAX.into());
+        out.extend((sizes.len() as u16).to_le_bytes());
+        for (worker, size) in sizes {
+            out.extend(worker.to_le_bytes());
+            out.extend(size.tokens.to_le_bytes());
+            out.push(size.bigram.into());
+        }
+        Ok(out)
+    }
+
+    fn row(&self, node: &Node, worker: u16) -> Row {
+        let salt = mix::node_salt(self.seed, node.worker, node.group);
+        let mut flags = if node.used { USED } else { 0 };
+        let mut chain = 0;
+        if node.chain != NONE {
+            let known = self.chains.get(node.chain);
+            chain = known.hash;
+            flags |= CHAINED | if known.odd_child { ODD_CHILD } else { 0 };
+        }
+        Row {
+            hash: mix::hash_of(salt, node.key()),
+            chain,
+            group: node.group,
+            block_size: node.block_size,
+            worker,
+            flags,
+            counts: node.counts,
+        }
+    }
+
+    /// None: it ends too early.
+    fn read(
+        &mut self,
+        source: u32,
+        schema: u32,
+        from: &mut Bytes<'_>,
+    ) -> Option<Result<(), String>> {
+        if from.take::<4>()? != *MAGIC {
+            return None;
+        }
+        let seed = from.u64()?;
+        if self.nodes.len() == 0 {
+            self.seed = seed;
+        } else if self.seed != seed {
+            return Some(Err("the piece is of another index".into()));
+        }
+        let own = self.sources.get(&source).map(|s| s.root);
+        let mut workers = Vec::new();
+        for _ in 0..from.u16()? {
+            let (rank, root) = (from.u32()?, from.u64()?);
+            self.several_models |= own.is_some_and(|own| own != root);
+            workers.push(Key { source, rank, root });
+        }
+        let mut sizes = Vec::new();
+        for _ in 0..from.u16()? {
+            let (worker, tokens) = (from.u16()?, from.u32()?);
+            let bigram = from.take::<1>()?[0] != 0;
+            sizes.push((worker, Size { tokens, bigram }));
+        }
+        for _ in 0..from.u32()? {
+            let row = Row::read(schema, from)?;
+            let key = *workers.get(usize::from(row.worker))?;
+            if row.counts == [0; MEDIA] {
+                return None;
+            }
+            self.put(key, &row);
+            self.trim();
+        }
+        for (worker, size) in sizes {
+            if let Some(worker) = self.workers.find(workers.get(usize::from(worker))?) {
+                self.workers.note_size(worker, size);
+            }
+        }
+        from.0.is_empty().then_some(Ok(()))
+    }
+
+    fn put(&mut self, key: Key, row: &Row) {
+        let Some(worker) = self.workers.find_or_make(key) else {
+            self.counts.refused += 1;
+            return;
+        };
+        self.workers.get_mut(worker).note_group(row.group);
+        let salt = mix::node_salt(self.seed, worker, row.group);
+        let key = mix::node_key(salt, row.hash);
+        let nodes = &self.nodes;
+        let Err(vacancy) = (self.node_table).find_or_reserve(key, |at| nodes.get(at).key() == key)
+        else {
+            return;
+        };
+        let Some(at) = self.nodes.take() else {
+            self.counts.refused += 1;
+            return;
+        };
+        self.node_table.fill(vacancy, key, at);
+        let mut node = Node::new(key, worker, row.group, self.clock);
+        node.block_size = row.block_size;
+        node.counts = row.counts;
+        node.used = row.flags & USED != 0;
+        if row.flags & CHAINED != 0 {
+            let holder = Holder::new(worker, node.media(), at);
+            (node.chain, node.pos) = self.hold(row.chain, holder, None, row.block_size);
+            if node.chain != NONE && row.flags & ODD_CHILD != 0 {
+                self.chains.get_mut(node.chain).odd_child = true;
+            }
+        }
+        *self.nodes.get_mut(at) = node;
+        self.recency.push(&mut self.nodes, at);
+        self.workers.get_mut(worker).nodes += 1;
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn write(&self, schema: u32, out: &mut Vec<u8>) {
+        out.extend(self.hash.to_le_bytes());
+        out.extend(self.chain.to_le_bytes());
+        out.extend(self.group.to_le_bytes());
+        out.extend(self.block_size.to_le_bytes());
+        out.extend(self.worker.to_le_bytes());
+        out.push(self.flags);
+        let sparse = schema == 2;
+        if sparse {
+            let bit = |(i, count): (usize, &u16)| u8::from(*count > 0) << i;
+            out.push(self.counts.iter().enumerate().map(bit).sum());
+        }
+        for count in self.counts.iter().filter(|count| !sparse || **count > 0) {
+            out.extend(count.to_le_bytes());
+        }
+    }
+
+    fn read(schema: u32, from: &mut Bytes<'_>) -> Option<Self> {
+        let mut row = Self {
+            hash: from.u64()?,
+            chain: from.u64()?,
+            group: from.u32()?,
+            block_size: from.u32()?,
+            worker: from.u16()?,
+            flags: from.take::<1>()?[0],
+            counts: [0; MEDIA],
+        };
+        let media = match schema {
+            1 => u8::MAX,
+            _ => from.take::<1>()?[0],
+        };
+        for (i, count) in row.counts.iter_mut().enumerate() {
+            if media >> i & 1 == 1 {
+                *count = from.u16()?;
+            }
+        }
+        Some(row)
+    }
+}
+
+// === impl Bytes ===
+
+impl Bytes<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+}
