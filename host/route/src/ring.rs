@@ -69,6 +69,18 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Whoever is at `position` knows of it.
+    fn upto(&self, position: Position) -> bool {
+        let at = |epoch, sequence| Position { epoch, sequence } <= position;
+        match self {
+            Self::Batch(kept) => kept.position <= position,
+            Self::Gap { epoch, last, .. } => at(*epoch, *last),
+            Self::Reset { epoch, .. } => *epoch <= position.epoch,
+        }
+    }
+}
+
 impl Ring {
     pub fn new(limit: usize, total: Arc<Budget>) -> Self {
         Self {
@@ -121,6 +133,16 @@ impl Ring {
             .rposition(|e| matches!(e, Entry::Reset { .. }))
             .unwrap_or(0);
         self.start + back as u64
+    }
+
+    /// The offset of the first entry past a position. None: the ring lost whatever it
+    /// held up to there, and perhaps more.
+    pub fn after(&self, position: Position) -> Option<u64> {
+        let back = self.entries.iter().rposition(|e| e.upto(position));
+        match back {
+            Some(back) => Some(self.start + back as u64 + 1),
+            None => (self.start == 0).then_some(0),
+        }
     }
 
     pub fn push_batch(&mut self, batch: &Batch) {

@@ -106,6 +106,30 @@ impl Router {
         lane
     }
 
+    /// Opens a lane for an instance that has a past: each source in `from` goes on
+    /// after the position it has been applied to there, without being told that it
+    /// joined; the others come from the oldest batch that can be had.
+    pub fn open_from(&self, config: LaneConfig, from: &HashMap<SourceId, Position>) -> Arc<Lane> {
+        let lane = Arc::new(self.lane(config));
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.lanes.push(lane.clone());
+        for route in table.sources.values() {
+            match from.get(&route.state.info.id) {
+                Some(position) => route.resume(&lane, *position),
+                None => route.join(&lane),
+            }
+        }
+        // It has a past with sources that have gone since.
+        for id in from.keys().filter(|id| !table.sources.contains_key(id)) {
+            let place = Place {
+                offset: 0,
+                before: Told::nothing(),
+            };
+            lane.push_change(Change::Left(*id), place);
+        }
+        lane
+    }
+
     /// Closes a lane and forgets its cursors. What it has queued can still be taken.
     pub fn close(&self, lane: &Arc<Lane>) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
@@ -266,28 +290,39 @@ impl SourceRoute {
 
     /// A lane begins to read this source, at a place.
     fn join_at(self: &Arc<Self>, lane: &Arc<Lane>, place: Option<&Place>) {
+        self.read_from(lane, |ring| match place {
+            Some(place) => (
+                place.offset,
+                Told {
+                    joined: false,
+                    ..place.before
+                },
+            ),
+            None => (ring.newcomer(), Told::nothing()),
+        });
+    }
+
+    /// A lane goes on after a position, having been told of everything up to it.
+    fn resume(self: &Arc<Self>, lane: &Arc<Lane>, position: Position) {
+        // What lies between the position and the ring's start is fetched, if anything.
+        self.read_from(lane, |ring| {
+            (ring.after(position).unwrap_or(0), Told::at(position))
+        });
+    }
+
+    fn read_from(self: &Arc<Self>, lane: &Arc<Lane>, place: impl FnOnce(&Ring) -> (u64, Told)) {
         if !lane.config.filter.matches(&self.state.info) {
             return;
         }
         let mut inner = self.lock();
-        let mut reader = Reader {
+        let (next, told) = place(&inner.ring);
+        inner.readers.push(Reader {
             lane: lane.clone(),
             attached: false,
-            next: inner.ring.newcomer(),
-            told: Told {
-                joined: false,
-                placed: false,
-                epoch: Epoch(0),
-                sequence: None,
-            },
+            next,
+            told,
             dropped: None,
-        };
-        if let Some(place) = place {
-            reader.next = place.offset;
-            reader.told = place.before;
-            reader.told.joined = false;
-        }
-        inner.readers.push(reader);
+        });
         self.widen(&inner);
         drop(inner);
         lane.detach(Detached::new(self.clone()));
@@ -456,6 +491,15 @@ impl Reader {
 }
 
 impl Told {
+    fn nothing() -> Self {
+        Self {
+            joined: false,
+            placed: false,
+            epoch: Epoch(0),
+            sequence: None,
+        }
+    }
+
     pub fn at(position: Position) -> Self {
         Self {
             joined: true,

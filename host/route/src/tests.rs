@@ -4,7 +4,7 @@ use penstock_event::{
     Batch, Change, ColumnSet, Columns, Epoch, GapReason, Item, Mode, Outlet, ResetReason, SourceId,
     SourceInfo, SourceSpec, SourceState,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 /// An engine that still holds batches from `oldest` on, and whose replay loses each
@@ -131,6 +131,17 @@ fn reset(router: &TestRouter, state: &Arc<SourceState>, epoch: u32) {
         source: SourceId(1),
         epoch: Epoch(epoch),
         reason: ResetReason::Backwards,
+    };
+    router.deliver(state, Item::Change(change));
+}
+
+fn gap(router: &TestRouter, state: &Arc<SourceState>, epoch: u32, first: u64, last: u64) {
+    let change = Change::Gap {
+        source: SourceId(1),
+        epoch: Epoch(epoch),
+        first,
+        last,
+        reason: GapReason::Truncated,
     };
     router.deliver(state, Item::Change(change));
 }
@@ -392,14 +403,7 @@ fn gaps_of_the_stream_pass_in_their_place() {
     let (router, state) = (router(None, 1 << 20), source());
     let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
     deliver(&router, &state, 0, 0);
-    let gap = Change::Gap {
-        source: SourceId(1),
-        epoch: Epoch(0),
-        first: 1,
-        last: 4,
-        reason: GapReason::Truncated,
-    };
-    router.deliver(&state, Item::Change(gap));
+    gap(&router, &state, 0, 1, 4);
     deliver(&router, &state, 0, 5);
     assert_eq!(
         drain(&lane),
@@ -444,6 +448,55 @@ fn a_successor_takes_over_where_the_other_lane_stopped() {
         drain(&second),
         expect(&[&words(&["joined"]), &batches(0, 3..=12)])
     );
+}
+
+/// What a lane gets that goes on after a position.
+fn resumed(router: &TestRouter, epoch: u32, sequence: u64) -> Vec<String> {
+    let config = lane(router, 1 << 20, WhenFull::CatchUp).config.clone();
+    let position = penstock_event::Position {
+        epoch: Epoch(epoch),
+        sequence,
+    };
+    let from = HashMap::from([(SourceId(1), position)]);
+    drain(&router.open_from(config, &from))
+}
+
+#[test]
+fn an_instance_with_a_past_goes_on_after_its_position() {
+    let (router, state) = (router(Some(0), 1 << 20), source());
+    (0..=5).for_each(|s| deliver(&router, &state, 0, s));
+    gap(&router, &state, 0, 6, 8);
+    (9..=12).for_each(|s| deliver(&router, &state, 0, s));
+    reset(&router, &state, 1);
+    (0..=3).for_each(|s| deliver(&router, &state, 1, s));
+    let life = batches(1, 0..=3);
+    let reset = words(&["reset 1"]);
+    assert_eq!(resumed(&router, 0, 12), expect(&[&reset, &life]));
+    let rest = resumed(&router, 0, 5);
+    assert_eq!(rest[..2], ["gap 0/6-8 truncated", "0/9"]);
+    assert_eq!(resumed(&router, 0, 8)[..1], ["0/9"], "the gap is known");
+    assert_eq!(resumed(&router, 1, 1), batches(1, 2..=3), "so is the reset");
+    assert!(resumed(&router, 1, 3).is_empty());
+    // Newer batches come.
+    let first = lane(&router, 1 << 20, WhenFull::CatchUp).config.clone();
+    let at = penstock_event::Position {
+        epoch: Epoch(1),
+        sequence: 3,
+    };
+    let lane = router.open_from(first, &HashMap::from([(SourceId(1), at)]));
+    deliver(&router, &state, 1, 4);
+    assert_eq!(drain(&lane), ["1/4"]);
+    router.deliver(&state, Item::Change(Change::Left(SourceId(1))));
+    assert_eq!(resumed(&router, 1, 4), ["left"], "it went meanwhile");
+}
+
+#[test]
+fn a_past_older_than_the_ring_is_filled_up_by_the_engine() {
+    let (router, state) = (router(Some(0), 2_000), source());
+    (0..=200).for_each(|s| deliver(&router, &state, 0, s));
+    assert_eq!(resumed(&router, 0, 10), batches(0, 11..=200));
+    assert_eq!(resumed(&router, 0, 199), batches(0, 200..=200));
+    assert!(resumed(&router, 0, 200).is_empty());
 }
 
 #[test]
