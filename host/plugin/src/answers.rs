@@ -77,6 +77,30 @@ impl Applied {
         }
     }
 
+    /// Another instance's state of a source was taken over, as of a position.
+    pub(crate) fn inherit(&mut self, source: SourceId, position: Position, complete: bool) {
+        if let Some(progress) = self.sources.get_mut(&source) {
+            progress.position = Some(position);
+            progress.complete = complete;
+        }
+    }
+
+    /// How far a source was applied, and whether anything is missing.
+    pub(crate) fn at(&self, source: SourceId) -> Option<(Option<Position>, bool)> {
+        let progress = self.sources.get(&source)?;
+        Some((progress.position, progress.complete))
+    }
+
+    /// The source's own state.
+    pub(crate) fn state(&self, source: SourceId) -> Option<Arc<SourceState>> {
+        Some(self.sources.get(&source)?.state.clone())
+    }
+
+    /// Every source that has joined.
+    pub(crate) fn ids(&self) -> Vec<SourceId> {
+        self.sources.keys().copied().collect()
+    }
+
     /// The instance is gone, and with it all that was applied.
     pub(crate) fn lose(&mut self) {
         for (id, progress) in self.sources.drain() {

@@ -1,3 +1,4 @@
+use crate::cache::Cache;
 use crate::check::{self, Summary};
 use crate::ctx::Ctx;
 use crate::{Grants, Limits, LoadError, host, wasi};
@@ -14,6 +15,7 @@ use wasmtime::{Config, Engine, OptLevel};
 /// is stopped within two ticks of its deadline. The ticker ends with the host.
 pub struct Host {
     engine: Engine,
+    cache: Option<Cache>,
     stop: Arc<AtomicBool>,
     ticker: Option<JoinHandle<()>>,
 }
@@ -34,11 +36,19 @@ const MAX_COMPONENT_BYTES: usize = 64 << 20;
 // === impl Host ===
 
 impl Host {
+    /// A host that keeps nothing on disk.
+    ///
+    /// # Errors
+    /// As for [`Host::with_cache`].
+    pub fn new() -> Result<Arc<Self>, std::io::Error> {
+        Self::with_cache(None)
+    }
+
     /// Starts the engine and its ticker.
     ///
     /// # Errors
     /// The machine cannot run compiled code, or no thread can be started.
-    pub fn new() -> Result<Arc<Self>, std::io::Error> {
+    pub fn with_cache(cache: Option<Cache>) -> Result<Arc<Self>, std::io::Error> {
         let mut config = Config::new();
         config
             .wasm_component_model(true)
@@ -61,6 +71,7 @@ impl Host {
         })?;
         Ok(Arc::new(Self {
             engine,
+            cache,
             stop,
             ticker: Some(ticker),
         }))
@@ -78,8 +89,7 @@ impl Host {
         limits: &Limits,
     ) -> Result<Arc<Compiled>, LoadError> {
         check::bytes(bytes, MAX_COMPONENT_BYTES)?;
-        let component = Component::from_binary(&self.engine, bytes)
-            .map_err(|e| LoadError::Damaged(format!("{e:#}")))?;
+        let component = self.component(bytes)?;
         let summary = check::component(&self.engine, &component, bytes, grants, limits)?;
         let misfit = |e: wasmtime::Error| LoadError::Interface {
             ours: check::OURS,
@@ -90,6 +100,19 @@ impl Host {
             .and_then(|linker| linker.instantiate_pre(&component));
         let pre = pre.map_err(misfit)?;
         Ok(Arc::new(Compiled { pre, summary }))
+    }
+
+    fn component(&self, wasm: &[u8]) -> Result<Component, LoadError> {
+        let kept = self.cache.as_ref();
+        if let Some(component) = kept.and_then(|cache| cache.take(&self.engine, wasm)) {
+            return Ok(component);
+        }
+        let component = Component::from_binary(&self.engine, wasm)
+            .map_err(|e| LoadError::Damaged(format!("{e:#}")))?;
+        if let Some(cache) = kept {
+            cache.keep(&self.engine, wasm, &component);
+        }
+        Ok(component)
     }
 
     fn link(&self, component: &Component) -> wasmtime::Result<Linker<Ctx>> {

@@ -1,12 +1,14 @@
 //! What a runner is asked from other threads: lookups, requests, a swap, the
 //! end. Bounded: what does not fit is answered `Busy` at once.
 
+use crate::handover::Moved;
 use crate::reply::Reply;
 use crate::runner::Candidate;
 use bytes::Bytes;
 use penstock_event::{Answer, LookupError, Query};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::Thread;
 use std::time::Instant;
@@ -48,6 +50,7 @@ struct Queues {
     swap: Option<Swap>,
     /// The runner is to end, and may empty its feed until then.
     stop: Option<Instant>,
+    handover: Option<SyncSender<Moved>>,
     /// Ends the running call of the instance that runs.
     cut: Option<Arc<AtomicBool>>,
     closed: bool,
@@ -116,6 +119,16 @@ impl Mailbox {
         drop(older);
     }
 
+    /// A later one replaces one that still waits.
+    pub(crate) fn hand_over(&self, out: SyncSender<Moved>) {
+        let mut queues = self.lock();
+        if queues.closed {
+            return;
+        }
+        queues.handover = Some(out);
+        self.other(queues);
+    }
+
     pub(crate) fn stop(&self, drain_until: Instant) {
         let mut queues = self.lock();
         queues.stop = Some(drain_until);
@@ -161,6 +174,9 @@ impl Mailbox {
         if let Some(swap) = queues.swap.take() {
             return Some(Other::Swap(swap));
         }
+        if let Some(out) = queues.handover.take() {
+            return Some(Other::HandOver(out));
+        }
         let request = queues.requests.pop_front().map(Other::Request);
         if queues.requests.is_empty() {
             self.other.store(false, SeqCst);
@@ -203,5 +219,6 @@ impl Mailbox {
 pub(crate) enum Other {
     Stop(Instant),
     Swap(Swap),
+    HandOver(SyncSender<Moved>),
     Request(Request),
 }

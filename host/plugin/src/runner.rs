@@ -1,3 +1,5 @@
+use crate::answers::Applied;
+use crate::handover::{self, HandoverError, Past};
 use crate::mailbox::{Lookup, Mailbox, Request, Swap};
 use crate::meter::{Board, Meter};
 use crate::worker::Worker;
@@ -22,6 +24,8 @@ pub struct Candidate {
     /// What the plugin says of itself.
     pub description: Description,
     pub(crate) interval: Option<Duration>,
+    /// What it has of other instances.
+    pub(crate) applied: Applied,
 }
 
 /// What an instance is made of, to make another one.
@@ -95,6 +99,7 @@ impl Candidate {
             },
             description,
             interval,
+            applied: Applied::default(),
         })
     }
 
@@ -213,6 +218,19 @@ impl Runner {
             candidate: Box::new(candidate),
             reply,
         });
+    }
+
+    /// Moves the state of the running instance into a candidate, source by source,
+    /// while it goes on. Blocks the caller, not the instance. Both must export
+    /// `state`.
+    ///
+    /// # Errors
+    /// [`HandoverError`]: the candidate is of no use any more; the running instance
+    /// is as it was.
+    pub fn hand_over(&self, to: &mut Candidate, limit: Duration) -> Result<Past, HandoverError> {
+        let (out, inbox) = handover::channel();
+        self.mailbox.hand_over(out);
+        to.inherit(&inbox, limit)
     }
 
     /// What it is doing, some milliseconds ago at most when it is idle, 256

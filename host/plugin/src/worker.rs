@@ -2,6 +2,7 @@
 
 use crate::answers::Applied;
 use crate::backoff::Backoff;
+use crate::handover::{HELD, Moving, PIECE_BYTES, Step};
 use crate::mailbox::{Lookup, Mailbox, Other, Request, Swap};
 use crate::meter::Meter;
 use crate::runner::{Candidate, Kit, RunnerConfig};
@@ -26,6 +27,10 @@ pub(crate) struct Worker {
     suspect: Option<(SourceId, Position)>,
     /// Batches that killed two in a row.
     aside: VecDeque<(SourceId, Position)>,
+    /// A candidate takes the state over.
+    moving: Option<Moving>,
+    /// Items that waited for that.
+    backlog: VecDeque<Item>,
     /// Items and lookups that the published status does not show yet.
     unpublished: u32,
     published: Instant,
@@ -52,6 +57,9 @@ const PUBLISH_TIME: Duration = Duration::from_millis(10);
 /// Longest sleep: the status is refreshed that often when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How long until a candidate may have room for the next piece.
+const ROOM: Duration = Duration::from_millis(1);
+
 /// Batches set aside that are remembered.
 const MAX_ASIDE: usize = 64;
 
@@ -59,7 +67,7 @@ const MAX_ASIDE: usize = 64;
 
 impl Worker {
     pub(crate) fn new(
-        candidate: Candidate,
+        mut candidate: Candidate,
         feed: Box<dyn Feed>,
         mailbox: Arc<Mailbox>,
         meter: Meter,
@@ -68,10 +76,12 @@ impl Worker {
         let kit = candidate.kit.clone();
         Self {
             kit,
+            applied: std::mem::take(&mut candidate.applied),
             phase: up(candidate),
             feed,
             mailbox,
-            applied: Applied::default(),
+            moving: None,
+            backlog: VecDeque::new(),
             meter,
             backoff: Backoff::new(config.restarts),
             suspect: None,
@@ -93,12 +103,17 @@ impl Worker {
                     break;
                 }
                 Some(Other::Swap(swap)) => self.swap(swap),
+                Some(Other::HandOver(out)) => {
+                    let schema = self.meter.now.description.state_schema;
+                    self.moving = Some(Moving::new(out, schema, self.applied.ids()));
+                }
                 Some(Other::Request(request)) => {
                     self.request(request);
                     worked = true;
                 }
                 None => {}
             }
+            worked |= self.move_on();
             worked |= self.item();
             self.tick();
             self.rebuild();
@@ -184,12 +199,44 @@ impl Worker {
         request.reply.send(answer);
     }
 
+    /// Hands a piece of the state over, if a candidate waits for it.
+    fn move_on(&mut self) -> bool {
+        let Some(moving) = &mut self.moving else {
+            return false;
+        };
+        let Phase::Up { instance, .. } = &mut self.phase else {
+            self.moving = None;
+            return false;
+        };
+        match moving.step() {
+            Step::Wait => return false,
+            Step::Over => self.moving = None,
+            Step::Begin(source) => {
+                if let Some(state) = self.applied.state(source) {
+                    moving.begin(state);
+                }
+            }
+            Step::Piece(source, cursor) => {
+                let at = self.applied.at(source).unwrap_or((None, false));
+                match instance.snapshot(source, cursor, PIECE_BYTES) {
+                    Ok(piece) => moving.made(piece, at),
+                    Err(error) => {
+                        moving.refused(error.to_string());
+                        self.after(&error, "snapshot");
+                    }
+                }
+            }
+        }
+        true
+    }
+
     /// Handles one item; false if there was none, or nobody to handle it.
     fn item(&mut self) -> bool {
         let Phase::Up { instance, .. } = &mut self.phase else {
             return false;
         };
-        let Some(item) = self.feed.next() else {
+        let next = next_item(&mut self.backlog, &self.moving, &mut *self.feed);
+        let Some((item, fed)) = next else {
             return false;
         };
         let outcome = match &item {
@@ -206,7 +253,7 @@ impl Worker {
             }
             Item::Change(change) => self.change(change),
         };
-        if !matches!(&outcome, Err((error, _)) if error.is_fatal()) {
+        if fed && !matches!(&outcome, Err((error, _)) if error.is_fatal()) {
             self.feed.done();
         }
         if let Err((error, call)) = outcome {
@@ -324,6 +371,9 @@ impl Worker {
 
     /// Another instance, which knows nothing yet.
     fn take(&mut self, candidate: Candidate) {
+        // Whatever waited comes again.
+        self.moving = None;
+        self.backlog.clear();
         self.phase = up(candidate);
         self.applied.lose();
         self.feed.rewind();
@@ -407,9 +457,37 @@ impl Worker {
         } else {
             IDLE
         };
+        if self.moving.is_some() {
+            return ROOM;
+        }
         let until = |when: Instant| when.saturating_duration_since(Instant::now());
         next.map_or(longest, |when| until(when).min(longest))
     }
+}
+
+/// The next item that need not wait for its source to be moved, and whether it comes
+/// from the feed and has not been called done yet.
+fn next_item(
+    backlog: &mut VecDeque<Item>,
+    moving: &Option<Moving>,
+    feed: &mut dyn Feed,
+) -> Option<(Item, bool)> {
+    let waits = |item: &Item| {
+        let moving = moving.as_ref();
+        moving.is_some_and(|moving| moving.holds(item.source()))
+    };
+    if backlog.front().is_some_and(|first| !waits(first)) {
+        return backlog.pop_front().map(|item| (item, false));
+    }
+    while backlog.len() < HELD {
+        let item = feed.next()?;
+        if !waits(&item) {
+            return Some((item, true));
+        }
+        feed.done();
+        backlog.push_back(item);
+    }
+    None
 }
 
 fn up(candidate: Candidate) -> Phase {

@@ -258,6 +258,49 @@ fn a_swap_feeds_the_new_instance_from_the_start() {
 }
 
 #[test]
+fn state_moves_to_a_candidate_while_the_old_one_goes_on() {
+    let (old, tape) = start(Limits::default(), 0);
+    tape.push(Item::Change(joined(2)));
+    for sequence in 0..10 {
+        tape.batch(sequence);
+    }
+    until("10 batches", || batches(&old) == 10);
+    let mut next = candidate(Limits::default(), r#"{"other":1}"#).unwrap();
+    let past = old.hand_over(&mut next, Duration::from_secs(20)).unwrap();
+    let known: Vec<_> = past
+        .positions
+        .iter()
+        .map(|(id, p)| (id.0, p.sequence))
+        .collect();
+    assert_eq!(known, [(1, 9)], "of 2 nothing was applied");
+    assert!(past.anew.is_empty());
+    tape.batch(10);
+    until("one batch more", || batches(&old) == 11);
+
+    // The other one goes on after its past.
+    let rest = Tape::default();
+    rest.push(Item::Change(joined(2)));
+    rest.batch(10);
+    let config = RunnerConfig::default();
+    let new = Runner::start(next, Box::new(rest), config).unwrap();
+    until("its batch", || batches(&new) == 1);
+    let answer = ask(&new).unwrap();
+    let at = |i: usize| answer.positions[i].position.map(|p| p.sequence);
+    assert_eq!((at(0), at(1)), (Some(10), None));
+    assert!(answer.positions[0].complete);
+}
+
+#[test]
+fn who_is_down_hands_nothing_over() {
+    let (old, tape) = start(Limits::default(), 1);
+    tape.batch(100);
+    until("its end", || old.status().state == State::Failed);
+    let mut next = candidate(Limits::default(), "{}").unwrap();
+    let past = old.hand_over(&mut next, Duration::from_secs(20)).unwrap();
+    assert!(past.positions.is_empty() && past.anew.is_empty());
+}
+
+#[test]
 fn refusals_are_counted_by_code_with_their_place() {
     let (runner, tape) = start(Limits::default(), 0);
     tape.batch(104);

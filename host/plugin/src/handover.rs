@@ -1,0 +1,235 @@
+//! State moves from a running instance to a candidate, source by source.
+//!
+//! ```text
+//! old instance's thread                               candidate's maker
+//!   piece of A ── lookups ── items of B ── piece of A ─>  restore A
+//!   items of A that waited ── items of B ── piece of B ─>  restore B
+//! ```
+//! Between two pieces of a source its items wait, those of others do not. A source
+//! that cannot be moved is fed anew, as to a newcomer. Both sides go on by themselves
+//! when the other one is gone.
+
+use crate::instance::Piece;
+use crate::{CallError, Candidate};
+use penstock_event::{Change, Position, SourceId, SourceState};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Bytes of a piece at most.
+pub(crate) const PIECE_BYTES: u32 = 1 << 20;
+
+/// Pieces on their way at most.
+const ON_THE_WAY: usize = 4;
+
+/// Items of one source that wait at most; then nothing is taken from the feed.
+pub(crate) const HELD: usize = 4_096;
+
+/// What the old instance says.
+pub(crate) enum Moved {
+    /// A source begins.
+    Begin(Arc<SourceState>),
+    /// A piece of its state, under the schema of the old instance.
+    Piece(u32, Vec<u8>),
+    /// That was all of it: how far it was applied, and whether anything is missing.
+    Done(Option<Position>, bool),
+    /// It cannot be moved.
+    Refused(String),
+}
+
+/// The old instance's side.
+pub(crate) struct Moving {
+    out: SyncSender<Moved>,
+    schema: u32,
+    left: VecDeque<SourceId>,
+    /// The source whose pieces are being made, and the next one's cursor.
+    current: Option<(SourceId, u64)>,
+    ready: VecDeque<Moved>,
+}
+
+/// Where a candidate stands after a handover.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// Sources whose state it has, and up to where they were applied.
+    pub positions: HashMap<SourceId, Position>,
+    /// Sources that it must be fed anew, by name, and why.
+    pub anew: Vec<(Arc<str>, String)>,
+}
+
+/// Why a handover came to nothing. The candidate is of no use then.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// The candidate failed on it.
+    #[error("restore: {0}")]
+    Failed(CallError),
+    /// The old instance did not finish in time.
+    #[error("the state did not arrive within {0:?}")]
+    Late(Duration),
+}
+
+/// What the worker is to do next.
+pub(crate) enum Step {
+    /// Make a piece of this source from this cursor on.
+    Piece(SourceId, u64),
+    /// Begin with this source.
+    Begin(SourceId),
+    /// Nothing for now: the other side is not that far.
+    Wait,
+    /// All is said.
+    Over,
+}
+
+/// Both ends of a handover.
+pub(crate) fn channel() -> (SyncSender<Moved>, Receiver<Moved>) {
+    sync_channel(ON_THE_WAY)
+}
+
+// === impl Moving ===
+
+impl Moving {
+    pub(crate) fn new(
+        out: SyncSender<Moved>,
+        schema: u32,
+        sources: impl IntoIterator<Item = SourceId>,
+    ) -> Self {
+        Self {
+            out,
+            schema,
+            left: sources.into_iter().collect(),
+            current: None,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Sends what is ready, and says what is to be made next.
+    pub(crate) fn step(&mut self) -> Step {
+        while let Some(next) = self.ready.pop_front() {
+            match self.out.try_send(next) {
+                Ok(()) => {}
+                Err(TrySendError::Full(next)) => {
+                    self.ready.push_front(next);
+                    return Step::Wait;
+                }
+                Err(TrySendError::Disconnected(_)) => return Step::Over,
+            }
+        }
+        if let Some((source, cursor)) = self.current {
+            return Step::Piece(source, cursor);
+        }
+        match self.left.pop_front() {
+            Some(source) => Step::Begin(source),
+            None => Step::Over,
+        }
+    }
+
+    pub(crate) fn begin(&mut self, state: Arc<SourceState>) {
+        self.current = Some((state.info.id, 0));
+        self.ready.push_back(Moved::Begin(state));
+    }
+
+    /// A piece was made; `at` is where the source stands when it was the last.
+    pub(crate) fn made(&mut self, piece: Piece, at: (Option<Position>, bool)) {
+        self.ready.push_back(Moved::Piece(self.schema, piece.bytes));
+        match (piece.next, &mut self.current) {
+            (Some(next), Some((_, cursor))) => *cursor = next,
+            _ => {
+                self.current = None;
+                self.ready.push_back(Moved::Done(at.0, at.1));
+            }
+        }
+    }
+
+    pub(crate) fn refused(&mut self, why: String) {
+        self.current = None;
+        self.ready.push_back(Moved::Refused(why));
+    }
+
+    /// Whether an item of this source must wait.
+    pub(crate) fn holds(&self, source: SourceId) -> bool {
+        self.current.is_some_and(|(current, _)| current == source)
+    }
+}
+
+// === impl Candidate ===
+
+impl Candidate {
+    /// Takes the state that a running instance hands over.
+    ///
+    /// # Errors
+    /// [`HandoverError`]; the candidate is of no use then.
+    pub(crate) fn inherit(
+        &mut self,
+        from: &Receiver<Moved>,
+        limit: Duration,
+    ) -> Result<Past, HandoverError> {
+        let until = Instant::now() + limit;
+        let mut past = Past::default();
+        let mut current: Option<Arc<SourceState>> = None;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let moved = match from.recv_timeout(left) {
+                Ok(moved) => moved,
+                // Said all, or dead: what it had not said is fed anew.
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => return Err(HandoverError::Late(limit)),
+            };
+            match moved {
+                Moved::Begin(state) => {
+                    self.tell(&Change::Joined(state.clone()))?;
+                    current = Some(state);
+                }
+                Moved::Piece(schema, bytes) => {
+                    let Some(state) = &current else { continue };
+                    match self.instance.restore(state.info.id, schema, &bytes) {
+                        Ok(()) => {}
+                        Err(CallError::Refused(why)) => {
+                            self.forget(state.clone(), why, &mut past)?;
+                            current = None;
+                        }
+                        Err(error) => return Err(HandoverError::Failed(error)),
+                    }
+                }
+                Moved::Done(position, complete) => match (current.take(), position) {
+                    (Some(state), Some(position)) => {
+                        self.applied.inherit(state.info.id, position, complete);
+                        past.positions.insert(state.info.id, position);
+                    }
+                    // Nothing of it was applied: it joins like any other.
+                    (Some(state), None) => {
+                        let left = Change::Left(state.info.id);
+                        self.tell(&left)?;
+                    }
+                    (None, _) => {}
+                },
+                Moved::Refused(why) => {
+                    if let Some(state) = current.take() {
+                        self.forget(state, why, &mut past)?;
+                    }
+                }
+            }
+        }
+        if let Some(state) = current.take() {
+            let why = "the instance before ended meanwhile".into();
+            self.forget(state, why, &mut past)?;
+        }
+        Ok(past)
+    }
+
+    fn forget(
+        &mut self,
+        state: Arc<SourceState>,
+        why: String,
+        past: &mut Past,
+    ) -> Result<(), HandoverError> {
+        past.anew.push((state.info.name.clone(), why));
+        self.tell(&Change::Left(state.info.id))
+    }
+
+    fn tell(&mut self, change: &Change) -> Result<(), HandoverError> {
+        self.applied.change(change);
+        self.instance
+            .on_source(change)
+            .map_err(HandoverError::Failed)
+    }
+}
