@@ -121,6 +121,8 @@ impl Setup {
                 command.env_remove(name);
             }
         }
+        // What one daemon has compiled serves all.
+        command.env("PENSTOCK_CACHE_DIR", crate::target().join("cache"));
         command.envs(self.variables.iter().cloned());
         command
     }

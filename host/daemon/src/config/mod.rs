@@ -34,6 +34,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Where plugins are dropped. Relative to the config file.
     pub plugins_dir: PathBuf,
+    /// Where compiled plugins are kept: a path, `auto` or `off`.
+    pub cache_dir: String,
     /// How often the directory is read, beside file events, in milliseconds.
     pub scan_ms: u64,
     /// Longest drain at shutdown, in milliseconds.
@@ -171,6 +173,7 @@ impl Default for Config {
             log: "info".into(),
             log_format: LogFormat::Text,
             plugins_dir: "plugins.d".into(),
+            cache_dir: "auto".into(),
             scan_ms: 2_000,
             drain_ms: 4_000,
             sources: Vec::new(),

@@ -15,7 +15,7 @@ use super::scan::{Directory, Found, Scan};
 use super::sinks::Outlets;
 use super::watch::Watch;
 use anyhow::Result;
-use penstock_plugin::{Candidate, Runner, RunnerConfig};
+use penstock_plugin::{Candidate, Features, Past, Runner, RunnerConfig};
 use penstock_query::{Beat, Heartbeats, Reloaded};
 use penstock_route::{Filter, LaneConfig};
 use std::collections::BTreeMap;
@@ -45,6 +45,8 @@ const WARM_UP: Duration = Duration::from_secs(30);
 const FEW: usize = 64;
 /// What a replaced instance may still handle.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long state may take to move.
+const HAND_OVER: Duration = Duration::from_secs(60);
 /// A compilation may take this long before the loop counts as stuck.
 const STUCK: Duration = Duration::from_secs(120);
 
@@ -301,7 +303,8 @@ impl Worker {
         let outlets = Outlets::plan(name, &load.file.sink, &before, &plugins.home);
         let setup = load.setup(name, outlets.publishers())?;
         let candidate = Candidate::prepare(&plugins.host, &compiled, &setup);
-        let candidate = candidate.map_err(|e| refusal(&e, found))?;
+        let mut candidate = candidate.map_err(|e| refusal(&e, found))?;
+        let past = self.inherit(name, features, &mut candidate)?;
         let lane = LaneConfig {
             name: name.into(),
             filter: Filter::new(&load.file.sources),
@@ -341,7 +344,7 @@ impl Worker {
                 None => plugins.router.open(lane),
             }
         } else {
-            plugins.router.open(lane)
+            plugins.router.open_from(lane, &past.positions)
         };
         let feed = super::feed::LaneFeed {
             router: plugins.router.clone(),
@@ -383,6 +386,34 @@ impl Worker {
             before.retire(&outlets);
         }
         Ok(())
+    }
+
+    /// Takes over the state of what runs, where both have any. What cannot be taken
+    /// over is fed anew.
+    fn inherit(
+        &self,
+        name: &str,
+        features: Features,
+        candidate: &mut Candidate,
+    ) -> Result<Past, String> {
+        let running = {
+            let table = self.plugins.lock();
+            let running = table.get(name).and_then(|e| e.running.as_ref());
+            running
+                .filter(|r| r.features.state)
+                .map(|r| r.runner.clone())
+        };
+        let Some(running) = running.filter(|_| features.state) else {
+            return Ok(Past::default());
+        };
+        let begun = Instant::now();
+        let past = (running.hand_over(candidate, HAND_OVER)).map_err(|e| e.to_string())?;
+        let (took, sources) = (begun.elapsed(), past.positions.len());
+        tracing::info!(plugin = name, sources, "state taken over in {took:?}");
+        for (source, why) in &past.anew {
+            tracing::warn!(plugin = name, %source, "state not taken over, fed anew: {why}");
+        }
+        Ok(past)
     }
 
     /// Those that have caught up take over; those that fail are refused.

@@ -25,6 +25,7 @@ use anyhow::{Context, Result};
 use fetch::Engines;
 use manager::{Bell, Manager};
 use penstock_ingest::{Ingest, IngestConfig, Sabotage, Sources};
+use penstock_plugin::Cache;
 use penstock_query::{Beat, Doors, DoorsConfig, Gate, Heartbeats, QueryError, ReadyLatch};
 use penstock_route::{Router, RouterConfig};
 use plugins::Plugins;
@@ -87,6 +88,7 @@ impl Daemon {
             loaded.home.clone(),
             config.query.lookup.clone(),
             config.query.queue,
+            cache(&loaded),
         )?;
         // Before any socket: a plugin directory that leaves open who answers is a mistake.
         for warning in survey::before_start(&loaded)? {
@@ -209,6 +211,27 @@ fn shut(error: QueryError) -> anyhow::Error {
         false => "",
     };
     anyhow::anyhow!("query.{error}{hint}")
+}
+
+/// Where compiled plugins are kept. One that cannot be had costs time at each start,
+/// and nothing else.
+fn cache(loaded: &Loaded) -> Option<Cache> {
+    let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    let directory = match loaded.config.cache_dir.as_str() {
+        "off" => return None,
+        "auto" => (variable("CACHE_DIRECTORY").map(PathBuf::from))
+            .or_else(|| variable("XDG_CACHE_HOME").map(|d| PathBuf::from(d).join("penstock")))
+            .or_else(|| variable("HOME").map(|d| PathBuf::from(d).join(".cache/penstock")))?,
+        path => loaded.path(path),
+    };
+    match Cache::open(&directory) {
+        Ok(cache) => Some(cache),
+        Err(error) => {
+            let at = directory.display();
+            tracing::warn!("compiled plugins are not kept, `cache_dir` {at}: {error}");
+            None
+        }
+    }
 }
 
 fn route(config: &Config) -> RouterConfig {

@@ -1,7 +1,7 @@
 //! The plugins that run: who they are, and how they are asked.
 
 use super::sinks::Outlets;
-use penstock_plugin::{Features, Host, Runner, Status as RunnerStatus};
+use penstock_plugin::{Cache, Features, Host, Runner, Status as RunnerStatus};
 use penstock_query::PluginStatus;
 use penstock_route::{Lane, Router};
 use std::collections::BTreeMap;
@@ -69,9 +69,10 @@ impl Plugins {
         home: PathBuf,
         default: Option<String>,
         max_lookups: usize,
+        cache: Option<Cache>,
     ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            host: Host::new()?,
+            host: Host::with_cache(cache)?,
             router,
             context: zmq::Context::new(),
             directory,

@@ -3,6 +3,7 @@
 mod refusals;
 mod shapes;
 mod sinks;
+mod state;
 mod swaps;
 
 use crate::rig::plugin_when;

@@ -110,9 +110,12 @@ impl Traced {
         self.command(Command::Resume);
     }
 
-    /// Publishes so many batches at once.
+    /// Publishes so many batches at once, and waits until that is done.
     pub fn burst(&self, batches: u64) {
+        let wanted = self.published() + batches;
         self.command(Command::Burst(batches));
+        let there = self.engines.wait(PATIENCE, |p| p.batches >= wanted);
+        assert!(there, "the engine does not publish");
     }
 
     fn command(&self, command: Command) {
