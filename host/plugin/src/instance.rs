@@ -372,7 +372,8 @@ impl Instance {
     ) -> Result<Piece, CallError> {
         let state = self.state.as_ref().ok_or(CallError::Missing("state"))?;
         let state = state.penstock_plugin_state();
-        let limit = self.cell.limits().init_deadline();
+        // Batches and lookups wait for it.
+        let limit = self.cell.limits().deadline();
         let said = self.cell.call(limit, |store| {
             state.call_snapshot(store, source.0, cursor, max_bytes)
         })?;

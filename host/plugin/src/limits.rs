@@ -9,9 +9,10 @@ use std::time::Duration;
 pub struct Limits {
     /// Linear memory, all memories of the instance together, in bytes.
     pub memory_bytes: u64,
-    /// Longest call, in milliseconds: `on-batch`, `on-source`, `find`, `handle`, `tick`.
+    /// Longest call, in milliseconds: `on-batch`, `on-source`, `find`, `handle`,
+    /// `tick`, `snapshot`.
     pub deadline_ms: u64,
-    /// Longest `describe`, `init`, `snapshot` or `restore`, in milliseconds.
+    /// Longest `describe`, `init` or `restore`, in milliseconds.
     pub init_deadline_ms: u64,
     /// Data that one call may hand from the plugin to the host (results, and each
     /// host call's arguments), in bytes.

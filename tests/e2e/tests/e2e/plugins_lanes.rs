@@ -1,6 +1,6 @@
 //! Lanes: one that is full concerns nobody but its own plugin.
 
-use crate::rig::{CALM, GRANTS, Traced, plugin_when, query, request, series};
+use crate::rig::{CALM, GRANTS, Traced, handled, plugin_when, query, request, series};
 use penstock_event::By;
 use penstock_query::client::HttpClient;
 use penstock_testkit::daemon::{Daemon, PATIENCE, Setup};
@@ -27,17 +27,6 @@ fn dawdle(daemon: &Daemon, plugin: &str, yes: bool) {
     wait::until("an order to be heard", PATIENCE, || {
         request(daemon, plugin, &order).ok()
     });
-}
-
-/// Batches that an instance of `faulty` has handled, as it says itself.
-fn handled(daemon: &Daemon, plugin: &str) -> u64 {
-    let client = HttpClient::new(&daemon.http);
-    let question = query(By::Tokens(Arc::new([])));
-    wait::until("its count", PATIENCE, || {
-        let answer = client.query(Some(plugin), &question).ok()?;
-        let blocks = &answer.instances.get("e")?.blocks;
-        Some(u64::from(blocks.values().sum::<u32>()))
-    })
 }
 
 fn counter(daemon: &Daemon, name: &str, plugin: &str) -> u64 {

@@ -15,6 +15,7 @@ use penstock_testkit::daemon::{Daemon, PATIENCE};
 use penstock_testkit::{binary, wait};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The settings of a well-behaved plugin on a machine that may be busy: its calls
@@ -114,6 +115,17 @@ pub fn request(daemon: &Daemon, plugin: &str, body: &str) -> Result<String, Stri
         true => Ok(text),
         false => Err(text),
     }
+}
+
+/// Batches that an instance of `faulty` has handled, as it says itself.
+pub fn handled(daemon: &Daemon, plugin: &str) -> u64 {
+    let client = HttpClient::new(&daemon.http);
+    let question = query(By::Tokens(Arc::new([])));
+    wait::until("its count", PATIENCE, || {
+        let answer = client.query(Some(plugin), &question).ok()?;
+        let blocks = &answer.instances.get("e")?.blocks;
+        Some(u64::from(blocks.values().sum::<u32>()))
+    })
 }
 
 /// `/health`: every loop of the daemon turns.
