@@ -25,7 +25,8 @@ const EXAMPLES: &str = "Examples:
   penstock query --model m --tokens 1,2,3,4
   penstock publish --trace trace.jsonl --endpoint 'tcp://*:5557' --replay 'tcp://*:6557'
   penstock capture tcp://10.0.0.7:5557 -o engine.frames
-  penstock decode engine.frames";
+  penstock decode engine.frames
+  penstock plugin check by_adapter.wasm";
 
 #[derive(Subcommand)]
 enum Command {
@@ -43,6 +44,8 @@ enum Command {
     Capture(commands::capture::Args),
     /// Print a .frames file as one JSON object an event.
     Decode(commands::decode::Args),
+    /// Tools for authors of plugins.
+    Plugin(commands::plugin::Args),
 }
 
 /// A mistake in the config (`EX_USAGE`).
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Publish(args) => commands::publish::run(&args),
         Command::Capture(args) => commands::capture::run(&args),
         Command::Decode(args) => commands::decode::run(&args),
+        Command::Plugin(args) => commands::plugin::run(&args),
     };
     match done {
         Ok(code) => code,

@@ -109,6 +109,12 @@ impl Candidate {
         self.instance.wants()
     }
 
+    /// Bytes of linear memory that it holds.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.instance.memory_bytes()
+    }
+
     pub(crate) fn describe_in(&self, status: &mut Status) {
         let limits = &self.kit.setup.limits;
         status.name = self.kit.setup.name.to_string();

@@ -4,6 +4,7 @@ pub mod capture;
 pub mod check;
 pub mod ctl;
 pub mod decode;
+pub mod plugin;
 pub mod print;
 pub mod publish;
 pub mod query;

@@ -13,6 +13,7 @@ mod engine_capture;
 mod forwarding;
 mod lossy;
 mod many_sources;
+mod plugin_cli;
 mod plugins_dropin;
 mod plugins_hostile;
 mod plugins_lanes;
