@@ -8,7 +8,7 @@ use crate::{
     State, Status,
 };
 use bytes::Bytes;
-use penstock_event::{Answer, ColumnSet, LookupError, Query};
+use penstock_event::{Answer, ColumnSet, Item, LookupError, Query};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -107,6 +107,21 @@ impl Candidate {
     #[must_use]
     pub fn wants(&self) -> ColumnSet {
         self.instance.wants()
+    }
+
+    /// Handles items, its effects off, to see whether it can. It is of no use
+    /// afterwards.
+    ///
+    /// # Errors
+    /// What it failed on.
+    pub fn try_out(mut self, items: &[Item]) -> Result<(), CallError> {
+        for item in items {
+            match item {
+                Item::Batch(batch) => drop(self.instance.on_batch(batch)?),
+                Item::Change(change) => self.instance.on_source(change)?,
+            }
+        }
+        Ok(())
     }
 
     /// Bytes of linear memory that it holds.

@@ -477,9 +477,18 @@ fn missed(
 }
 
 fn decoded(state: &Arc<SourceState>, lane: &Lane, decode: &mut Decode, kept: Kept) -> Item {
+    decode_kept(state, lane.config.columns, decode, kept)
+}
+
+/// A batch of a ring, with these columns; or a gap, where it cannot be decoded.
+pub(crate) fn decode_kept(
+    state: &Arc<SourceState>,
+    wanted: penstock_event::ColumnSet,
+    decode: &mut Decode,
+    kept: Kept,
+) -> Item {
     let mut columns = decode.pool.take();
     let mut skipped = Vec::new();
-    let wanted = lane.config.columns;
     let head = decode.decoder.decode(
         &kept.payload,
         wanted,

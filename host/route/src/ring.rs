@@ -135,6 +135,17 @@ impl Ring {
         self.start + back as u64
     }
 
+    /// The last batches held, `most` of them, the oldest first.
+    pub fn last_batches(&self, most: usize) -> Vec<Kept> {
+        let batches = self.entries.iter().rev().filter_map(|entry| match entry {
+            Entry::Batch(kept) => Some(kept.clone()),
+            _ => None,
+        });
+        let mut last: Vec<_> = batches.take(most).collect();
+        last.reverse();
+        last
+    }
+
     /// The offset of the first entry past a position. None: the ring lost whatever it
     /// held up to there, and perhaps more.
     pub fn after(&self, position: Position) -> Option<u64> {

@@ -1,12 +1,13 @@
 //! The router: every source's ring, and who reads it.
 
-use crate::catchup::Detached;
-use crate::lane::{LaneConfig, Place};
+use crate::catchup::{Detached, decode_kept};
+use crate::lane::{Decode, LaneConfig, Place};
 use crate::ring::Ring;
-use crate::{Budget, Fetch, Lane};
-use penstock_decode::Limits;
+use crate::{Budget, Fetch, Filter, Lane};
+use penstock_decode::{Decoder, Limits};
 use penstock_event::{
-    Change, ColumnSet, Epoch, GapReason, Item, Outlet, Position, Sequence, SourceId, SourceState,
+    Change, ColumnSet, Epoch, GapReason, Item, Outlet, Pool, Position, Sequence, SourceId,
+    SourceState,
 };
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -128,6 +129,27 @@ impl Router {
             lane.push_change(Change::Left(*id), place);
         }
         lane
+    }
+
+    /// What a plugin of these columns is tried out on: each source that the filter
+    /// matches joins, and its last batches follow, `most` of each.
+    #[must_use]
+    pub fn recent(&self, filter: &Filter, columns: ColumnSet, most: usize) -> Vec<Item> {
+        let mut decode = Decode {
+            decoder: Decoder::new(self.config.limits),
+            pool: Pool::new(16),
+        };
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let routes: Vec<_> = table.sources.values().cloned().collect();
+        drop(table);
+        let mut items = Vec::new();
+        for route in routes.iter().filter(|r| filter.matches(&r.state.info)) {
+            items.push(Item::Change(Change::Joined(route.state.clone())));
+            let last = route.lock().ring.last_batches(most);
+            let batches = last.into_iter();
+            items.extend(batches.map(|kept| decode_kept(&route.state, columns, &mut decode, kept)));
+        }
+        items
     }
 
     /// Closes a lane and forgets its cursors. What it has queued can still be taken.

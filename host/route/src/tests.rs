@@ -491,6 +491,26 @@ fn an_instance_with_a_past_goes_on_after_its_position() {
 }
 
 #[test]
+fn the_last_batches_of_each_source_are_there_to_try_a_plugin_out() {
+    let (router, state) = (router(None, 1 << 20), source());
+    (0..=5).for_each(|s| deliver(&router, &state, 0, s));
+    gap(&router, &state, 0, 6, 8);
+    deliver(&router, &state, 0, 9);
+    let recent = router.recent(&Filter::default(), ColumnSet::TOKEN_HASHES, 3);
+    let seen: Vec<_> = recent
+        .iter()
+        .map(|item| match item {
+            Item::Batch(batch) => batch.position().to_string(),
+            Item::Change(change) => format!("{:?}", std::mem::discriminant(change)),
+        })
+        .collect();
+    assert!(matches!(recent[0], Item::Change(Change::Joined(_))));
+    assert_eq!(seen[1..], ["0/4", "0/5", "0/9"]);
+    let none = Filter::new(&["other".to_string()]);
+    assert!(router.recent(&none, ColumnSet::TOKEN_HASHES, 3).is_empty());
+}
+
+#[test]
 fn a_past_older_than_the_ring_is_filled_up_by_the_engine() {
     let (router, state) = (router(Some(0), 2_000), source());
     (0..=200).for_each(|s| deliver(&router, &state, 0, s));

@@ -45,6 +45,8 @@ const WARM_UP: Duration = Duration::from_secs(30);
 const FEW: usize = 64;
 /// What a replaced instance may still handle.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Batches of each source that a new build is tried out on.
+const RECENT: usize = 64;
 /// How long state may take to move.
 const HAND_OVER: Duration = Duration::from_secs(60);
 /// A compilation may take this long before the loop counts as stuck.
@@ -304,10 +306,25 @@ impl Worker {
         let setup = load.setup(name, outlets.publishers())?;
         let candidate = Candidate::prepare(&plugins.host, &compiled, &setup);
         let mut candidate = candidate.map_err(|e| refusal(&e, found))?;
+        let filter = Filter::new(&load.file.sources);
+        if features.state
+            && plugins
+                .lock()
+                .get(name)
+                .is_some_and(|e| e.running.is_some())
+        {
+            // It takes the state over and will not see what came before: so it is seen
+            // here whether it can handle that.
+            let recent = plugins.router.recent(&filter, candidate.wants(), RECENT);
+            let trial = Candidate::prepare(&plugins.host, &compiled, &setup);
+            let trial = trial.map_err(|e| refusal(&e, found))?;
+            let tried = trial.try_out(&recent);
+            tried.map_err(|e| format!("failed on recent batches: {e}"))?;
+        }
         let past = self.inherit(name, features, &mut candidate)?;
         let lane = LaneConfig {
             name: name.into(),
-            filter: Filter::new(&load.file.sources),
+            filter,
             columns: candidate.wants(),
             bytes: load.file.lane_bytes,
             when_full: load.file.when_full,

@@ -225,7 +225,7 @@ fn a_candidate_that_fails_on_what_the_running_one_handles_is_refused() {
             "{GRANTS}[limits]\ndeadline_ms = 200\n[config]\nfault = \"{fault}\"\nafter = 3\n"
         );
         drop_plugin(home, "x", &plugin_file("faulty"), Some(&toml));
-        let why = refused(&daemon, "x", "failed while catching up: on-batch");
+        let why = refused(&daemon, "x", "failed on recent batches: ");
         assert_eq!(
             (why.generation, &*why.state, why.restarts),
             (1, "running", 0)
