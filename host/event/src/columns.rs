@@ -102,6 +102,20 @@ impl ColumnSet {
     /// Every column.
     pub const ALL: Self = Self(0x3f);
 
+    /// The columns by the names that the author's kit gives them.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            (Self::TOKEN_HASHES, "TOKEN_HASHES"),
+            (Self::EXTRA_DIGESTS, "EXTRA_DIGESTS"),
+            (Self::TOKENS, "TOKENS"),
+            (Self::WHOLE_HASHES, "WHOLE_HASHES"),
+            (Self::TIMES, "TIMES"),
+            (Self::PAYLOAD, "PAYLOAD"),
+        ];
+        let these = all.into_iter().filter(move |(one, _)| self.contains(*one));
+        these.map(|(_, name)| name)
+    }
+
     /// Both sets together.
     #[must_use]
     pub fn union(self, other: Self) -> Self {

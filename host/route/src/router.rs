@@ -120,8 +120,12 @@ impl Router {
                 None => route.join(&lane),
             }
         }
-        // It has a past with sources that have gone since.
-        for id in from.keys().filter(|id| !table.sources.contains_key(id)) {
+        // It has a past with sources that have gone since, or that it is not to get.
+        let gets = |id| {
+            let route = table.sources.get(id);
+            route.is_some_and(|r| lane.config.filter.matches(&r.state.info))
+        };
+        for id in from.keys().filter(|id| !gets(*id)) {
             let place = Place {
                 offset: 0,
                 before: Told::nothing(),

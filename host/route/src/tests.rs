@@ -486,6 +486,11 @@ fn an_instance_with_a_past_goes_on_after_its_position() {
     let lane = router.open_from(first, &HashMap::from([(SourceId(1), at)]));
     deliver(&router, &state, 1, 4);
     assert_eq!(drain(&lane), ["1/4"]);
+    let mut other = lane.config.clone();
+    other.filter = Filter::new(&["other".to_string()]);
+    let lane = router.open_from(other, &HashMap::from([(SourceId(1), at)]));
+    deliver(&router, &state, 1, 5);
+    assert_eq!(drain(&lane), ["left"], "it is not to get it any more");
     router.deliver(&state, Item::Change(Change::Left(SourceId(1))));
     assert_eq!(resumed(&router, 1, 4), ["left"], "it went meanwhile");
 }

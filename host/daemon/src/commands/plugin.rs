@@ -59,16 +59,6 @@ struct Found {
     summary: Summary,
 }
 
-/// Bits of `describe`'s columns, by the kit's names.
-const COLUMNS: [(u32, &str); 6] = [
-    (1, "TOKEN_HASHES"),
-    (2, "EXTRA_DIGESTS"),
-    (4, "TOKENS"),
-    (8, "WHOLE_HASHES"),
-    (16, "TIMES"),
-    (32, "PAYLOAD"),
-];
-
 /// Does what is asked.
 pub fn run(args: &Args) -> Result<ExitCode> {
     match &args.what {
@@ -114,12 +104,10 @@ fn try_out(check: &Check) -> Result<Found> {
     let name = name(&check.file);
     let setup = Setup::new(&name, limits, grants, config.as_object(), sinks);
     let candidate = Candidate::prepare(&host, &compiled, &setup).map_err(refused)?;
-    let wants = candidate.wants().0;
-    let columns = COLUMNS.iter().filter(|(bit, _)| wants & bit != 0);
     Ok(Found {
         name: candidate.description.name.clone(),
         version: candidate.description.version.clone(),
-        columns: columns.map(|(_, name)| *name).collect(),
+        columns: candidate.wants().names().collect(),
         state_schema: candidate.description.state_schema,
         compile_ms,
         start_ms: begun.elapsed().as_secs_f64() * 1e3,
