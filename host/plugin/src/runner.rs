@@ -254,8 +254,8 @@ impl Runner {
         to.inherit(&inbox, limit)
     }
 
-    /// What it is doing, some milliseconds ago at most when it is idle, 256
-    /// batches ago at most when it is busy.
+    /// What it is doing, some milliseconds ago at most when it is idle or its calls
+    /// are slow, 256 batches ago at most when it is busy.
     #[must_use]
     pub fn status(&self) -> Status {
         let mut status = self.board.lock().unwrap_or_else(|e| e.into_inner()).clone();

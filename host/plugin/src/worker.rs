@@ -53,6 +53,8 @@ const LOOKUP_TIME: Duration = Duration::from_micros(500);
 /// Items and lookups, or time, between two publications of the status.
 const PUBLISH_EVERY: u32 = 256;
 const PUBLISH_TIME: Duration = Duration::from_millis(10);
+/// After a call that took this long, the status is published at once.
+const SLOW: Duration = Duration::from_millis(1);
 
 /// Longest sleep: the status is refreshed that often when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
@@ -265,7 +267,12 @@ impl Worker {
             self.after(&error, call);
         }
         self.unpublished += 1;
-        if self.unpublished >= PUBLISH_EVERY {
+        // A slow plugin would show nothing for minutes.
+        let slow = match &self.phase {
+            Phase::Up { instance, .. } => instance.last_call() >= SLOW,
+            Phase::Down(_) => false,
+        };
+        if slow || self.unpublished >= PUBLISH_EVERY {
             self.refresh();
         }
         true

@@ -153,6 +153,8 @@ impl Drop for Process {
             let output = self.output();
             let tail: Vec<_> = output.lines().rev().take(60).collect();
             for line in tail.iter().rev() {
+                // Long lines would bury what the test itself said.
+                let line: String = line.chars().take(240).collect();
                 eprintln!("  | {line}");
             }
         }

@@ -89,8 +89,11 @@ pub fn plugin_when(
     what: &str,
     wanted: impl Fn(&PluginStatus) -> bool,
 ) -> PluginStatus {
-    let what = format!("{name}: {what}");
-    wait::until(&what, PATIENCE, || daemon.plugin(name).filter(&wanted))
+    let found = wait::within(PATIENCE, || daemon.plugin(name).filter(&wanted));
+    found.unwrap_or_else(|| {
+        let last = daemon.plugin(name);
+        panic!("{name}: {what}: not within {PATIENCE:?}, but {last:#?}")
+    })
 }
 
 /// Waits until a plugin's newest files are refused for a reason that holds `why`.
