@@ -7,8 +7,9 @@
 //!                         | the instance dies: lost, until it joins again
 //! ```
 
+use crate::trail::Mark;
 use penstock_event::{
-    Answer, Batch, Change, Link, LookupError, Position, Query, Row, SourceId, SourcePosition,
+    Answer, Batch, Change, Item, Link, LookupError, Position, Query, Row, SourceId, SourcePosition,
     SourceState,
 };
 use std::collections::{BTreeSet, HashMap};
@@ -18,7 +19,7 @@ use std::sync::Arc;
 pub(crate) struct Applied {
     sources: HashMap<SourceId, Progress>,
     /// Sources of an instance that died, until the next one has them.
-    lost: HashMap<SourceId, Arc<SourceState>>,
+    lost: HashMap<SourceId, (Arc<SourceState>, Mark)>,
 }
 
 struct Progress {
@@ -26,6 +27,8 @@ struct Progress {
     instance: Arc<str>,
     position: Option<Position>,
     complete: bool,
+    /// Up to where it was handled, by this instance or by those before it.
+    mark: Mark,
 }
 
 // === impl Applied ===
@@ -50,12 +53,13 @@ impl Applied {
         let id = change.source();
         match change {
             Change::Joined(state) => {
-                self.lost.remove(&id);
+                let mark = self.lost.remove(&id).map(|(_, mark)| mark);
                 let progress = Progress {
                     state: state.clone(),
                     instance: state.info.spec.instance.as_str().into(),
                     position: None,
                     complete: true,
+                    mark: mark.unwrap_or_default(),
                 };
                 self.sources.insert(id, progress);
             }
@@ -82,7 +86,24 @@ impl Applied {
         if let Some(progress) = self.sources.get_mut(&source) {
             progress.position = Some(position);
             progress.complete = complete;
+            progress.mark = Mark::at(position);
         }
+    }
+
+    /// An item was handled. Where its source stands now.
+    pub(crate) fn mark(&mut self, item: &Item) -> Option<(SourceId, Mark)> {
+        let (id, mark) = (item.source(), Mark::after(item)?);
+        if let Some(progress) = self.sources.get_mut(&id) {
+            progress.mark = progress.mark.max(mark);
+        }
+        Some((id, mark))
+    }
+
+    /// Up to where each source was handled.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = (SourceId, Mark)> {
+        let lost = self.lost.iter().map(|(id, (_, mark))| (*id, *mark));
+        let present = self.sources.iter().map(|(id, p)| (*id, p.mark));
+        present.chain(lost)
     }
 
     /// How far a source was applied, and whether anything is missing.
@@ -104,9 +125,9 @@ impl Applied {
     /// The instance is gone, and with it all that was applied.
     pub(crate) fn lose(&mut self) {
         for (id, progress) in self.sources.drain() {
-            self.lost.insert(id, progress.state);
+            self.lost.insert(id, (progress.state, progress.mark));
         }
-        self.lost.retain(|_, state| state.link() != Link::Left);
+        self.lost.retain(|_, (state, _)| state.link() != Link::Left);
     }
 
     pub(crate) fn sources(&self) -> usize {
@@ -158,7 +179,8 @@ impl Applied {
             .collect();
         positions.sort_by_key(|p| p.source);
         let asked_for = |s: &&Arc<SourceState>| s.info.spec.model == query.model;
-        let lost = self.lost.values().filter(|s| shown(s.link()));
+        let lost = self.lost.values().map(|(state, _)| state);
+        let lost = lost.filter(|s| shown(s.link()));
         // Left out above, and not to be taken for engines that hold nothing.
         let present = self.sources.values().map(|p| &p.state);
         let stale = present.filter(|s| s.link() == Link::Stale && !query.include_stale);
@@ -177,7 +199,7 @@ impl Applied {
         self.sources
             .values()
             .map(|p| &p.state)
-            .chain(self.lost.values())
+            .chain(self.lost.values().map(|(state, _)| state))
     }
 }
 

@@ -69,11 +69,6 @@ impl Backoff {
         let wait = Duration::from_millis(wait.min(self.policy.longest_ms));
         Some(wait.mul_f64(0.75 + 0.25 * jitter.clamp(0.0, 1.0)))
     }
-
-    /// Another component runs now.
-    pub(crate) fn reset(&mut self) {
-        self.in_a_row = 0;
-    }
 }
 
 #[cfg(test)]
@@ -102,7 +97,5 @@ mod tests {
             Some(Duration::from_millis(1_500))
         );
         assert_eq!(backoff.failed(none, 0.0), None);
-        backoff.reset();
-        assert!(backoff.failed(none, 0.5).is_some());
     }
 }

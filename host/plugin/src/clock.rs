@@ -61,7 +61,7 @@ impl Clock {
 }
 
 /// The time that this thread spent on a processor.
-fn on_processor() -> Duration {
+pub(crate) fn on_processor() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))

@@ -24,6 +24,9 @@ pub(crate) struct Ctx {
     pub(crate) metrics: Handles,
     /// Off while an instance is tried out: what it publishes goes nowhere.
     pub(crate) effects: bool,
+    /// Messages published in the call under way, and a digest of them; none: nobody
+    /// wants to know.
+    pub(crate) said: Option<(u32, u64)>,
     /// What the call under way is about.
     pub(crate) current: Option<Current>,
     /// When the call under way must be over.
@@ -81,6 +84,7 @@ impl Ctx {
             stderr: Lines::new(Level::WARN, line),
             metrics: Handles::default(),
             effects: false,
+            said: None,
             current: None,
             deadline: Instant::now(),
             published: 0,

@@ -169,6 +169,24 @@ impl LoadError {
     }
 }
 
+/// Why a candidate is refused before it saw an event of today.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// It failed.
+    #[error(transparent)]
+    Failed(#[from] CallError),
+    /// It would miss its deadline on a busier day.
+    #[error("a call of {call} took {took:?}, more than half of its deadline ({half:?})")]
+    Slow {
+        /// Which call.
+        call: &'static str,
+        /// Its time on a processor.
+        took: std::time::Duration,
+        /// What was allowed.
+        half: std::time::Duration,
+    },
+}
+
 // === impl CallError ===
 
 impl CallError {

@@ -1,4 +1,4 @@
-use penstock_event::Item;
+use penstock_event::{Item, SourceId};
 use std::thread::Thread;
 
 /// Where an instance's thread gets its items: a lane of the router. One
@@ -20,6 +20,15 @@ pub trait Feed: Send {
     /// The item taken last has been handled: the source's cursor moves past it. Not
     /// called for one that killed the instance, which may come again.
     fn done(&mut self);
+
+    /// The item taken last waits elsewhere. Not called again for it: until
+    /// [`unpark`](Self::unpark) its source goes on from there if the instance dies.
+    fn park(&mut self) {
+        self.done();
+    }
+
+    /// No item of the source waits elsewhere any more.
+    fn unpark(&mut self, _source: SourceId) {}
 
     /// The plugin's state is gone: feed everything again.
     fn rewind(&mut self);

@@ -23,9 +23,6 @@ pub(crate) const PIECE_BYTES: u32 = 1 << 20;
 /// Pieces on their way at most.
 const ON_THE_WAY: usize = 4;
 
-/// Items of one source that wait at most; then nothing is taken from the feed.
-pub(crate) const HELD: usize = 4_096;
-
 /// What the old instance says.
 pub(crate) enum Moved {
     /// A source begins.
@@ -42,6 +39,8 @@ pub(crate) enum Moved {
 pub(crate) struct Moving {
     out: SyncSender<Moved>,
     schema: u32,
+    /// There is no state, only positions.
+    whole: bool,
     left: VecDeque<SourceId>,
     /// The source whose pieces are being made, and the next one's cursor.
     current: Option<(SourceId, u64)>,
@@ -91,11 +90,13 @@ impl Moving {
     pub(crate) fn new(
         out: SyncSender<Moved>,
         schema: u32,
+        whole: bool,
         sources: impl IntoIterator<Item = SourceId>,
     ) -> Self {
         Self {
             out,
             schema,
+            whole,
             left: sources.into_iter().collect(),
             current: None,
             ready: VecDeque::new(),
@@ -123,9 +124,13 @@ impl Moving {
         }
     }
 
-    pub(crate) fn begin(&mut self, state: Arc<SourceState>) {
-        self.current = Some((state.info.id, 0));
+    pub(crate) fn begin(&mut self, state: Arc<SourceState>, at: (Option<Position>, bool)) {
+        let source = state.info.id;
         self.ready.push_back(Moved::Begin(state));
+        match self.whole {
+            true => self.ready.push_back(Moved::Done(at.0, at.1)),
+            false => self.current = Some((source, 0)),
+        }
     }
 
     /// A piece was made; `at` is where the source stands when it was the last.

@@ -415,6 +415,16 @@ impl Instance {
         self.cell.store.data_mut().effects = on;
     }
 
+    /// Keeps track of what the next call publishes, or not.
+    pub(crate) fn record(&mut self, on: bool) {
+        self.cell.store.data_mut().said = on.then_some((0, 0));
+    }
+
+    /// How many messages the last call published, and a digest of them.
+    pub(crate) fn said(&mut self) -> (u32, u64) {
+        self.cell.store.data_mut().said.take().unwrap_or_default()
+    }
+
     /// Columns it asked for.
     #[must_use]
     pub fn wants(&self) -> ColumnSet {

@@ -1,9 +1,9 @@
 //! What a runner is asked from other threads: lookups, requests, a swap, the
 //! end. Bounded: what does not fit is answered `Busy` at once.
 
+use crate::Role;
 use crate::handover::Moved;
 use crate::reply::Reply;
-use crate::runner::Candidate;
 use bytes::Bytes;
 use penstock_event::{Answer, LookupError, Query};
 use std::collections::VecDeque;
@@ -28,12 +28,6 @@ pub(crate) struct Request {
     pub(crate) reply: Reply<Result<Vec<u8>, LookupError>>,
 }
 
-/// A new instance, and who is told that it runs.
-pub(crate) struct Swap {
-    pub(crate) candidate: Box<Candidate>,
-    pub(crate) reply: Reply<bool>,
-}
-
 pub(crate) struct Mailbox {
     queues: Mutex<Queues>,
     lookups: AtomicUsize,
@@ -47,7 +41,7 @@ pub(crate) struct Mailbox {
 struct Queues {
     lookups: VecDeque<Lookup>,
     requests: VecDeque<Request>,
-    swap: Option<Swap>,
+    roles: VecDeque<(Role, Reply<()>)>,
     /// The runner is to end, and may empty its feed until then.
     stop: Option<Instant>,
     handover: Option<SyncSender<Moved>>,
@@ -108,15 +102,14 @@ impl Mailbox {
         self.other(queues);
     }
 
-    /// A later candidate replaces one that still waits; that one hears `false`.
-    pub(crate) fn swap(&self, swap: Swap) {
+    /// Roles are taken up in their order.
+    pub(crate) fn role(&self, role: Role, taken: Reply<()>) {
         let mut queues = self.lock();
         if queues.closed {
             return;
         }
-        let older = queues.swap.replace(swap);
+        queues.roles.push_back((role, taken));
         self.other(queues);
-        drop(older);
     }
 
     /// A later one replaces one that still waits.
@@ -171,8 +164,8 @@ impl Mailbox {
         if let Some(until) = queues.stop {
             return Some(Other::Stop(until));
         }
-        if let Some(swap) = queues.swap.take() {
-            return Some(Other::Swap(swap));
+        if let Some((role, taken)) = queues.roles.pop_front() {
+            return Some(Other::Role(role, taken));
         }
         if let Some(out) = queues.handover.take() {
             return Some(Other::HandOver(out));
@@ -192,7 +185,7 @@ impl Mailbox {
         let rest = (
             std::mem::take(&mut queues.lookups),
             std::mem::take(&mut queues.requests),
-            queues.swap.take(),
+            std::mem::take(&mut queues.roles),
         );
         drop(queues);
         drop(rest);
@@ -218,7 +211,7 @@ impl Mailbox {
 /// What waits beside lookups, the most urgent first.
 pub(crate) enum Other {
     Stop(Instant),
-    Swap(Swap),
+    Role(Role, Reply<()>),
     HandOver(SyncSender<Moved>),
     Request(Request),
 }

@@ -9,7 +9,7 @@ use crate::{Refusal, State};
 use metrics::{Counter, Gauge};
 use penstock_event::Batch;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The status as last published.
 pub(crate) type Board = Arc<Mutex<Status>>;
@@ -17,10 +17,14 @@ pub(crate) type Board = Arc<Mutex<Status>>;
 pub(crate) struct Meter {
     /// The status as it is now.
     pub(crate) now: Status,
+    /// False: another instance of the plugin counts what happens.
+    pub(crate) leads: bool,
     board: Board,
     plugin: String,
     latency: Latency,
     busy_ns: u64,
+    /// When the rate was taken, and the events then.
+    rated: (Instant, u64),
     batches: Counter,
     events: Counter,
     blocks: Counter,
@@ -29,6 +33,9 @@ pub(crate) struct Meter {
     waiting: Gauge,
     up: Gauge,
 }
+
+/// Events a second are counted over this long, or longer when nothing happens.
+const RATE: Duration = Duration::from_millis(900);
 
 /// Refusals kept for status.
 const RECENT: usize = 16;
@@ -43,9 +50,11 @@ impl Meter {
         let name = || plugin.to_owned();
         let meter = Self {
             now: status,
+            leads: true,
             board,
             latency: Latency::new(),
             busy_ns: 0,
+            rated: (Instant::now(), 0),
             batches: metrics::counter!("penstock_plugin_batches_total", "plugin" => name()),
             events: metrics::counter!("penstock_plugin_events_total", "plugin" => name()),
             blocks: metrics::counter!("penstock_plugin_blocks_total", "plugin" => name()),
@@ -67,7 +76,17 @@ impl Meter {
     /// Brings derived numbers up to date and publishes.
     pub(crate) fn refresh(&mut self) {
         self.now.call_p99_us = self.latency.p99().as_micros() as u64;
+        let (then, events) = self.rated;
+        let passed = then.elapsed();
+        if passed >= RATE {
+            let new = self.now.events.saturating_sub(events);
+            self.now.events_per_s = new as f64 / passed.as_secs_f64();
+            self.rated = (Instant::now(), self.now.events);
+        }
         self.now.ns_per_event = self.busy_ns as f64 / self.now.events.max(1) as f64;
+        if !self.leads {
+            return self.publish();
+        }
         self.memory.set(self.now.memory_bytes as f64);
         self.waiting.set(self.now.queue_bytes as f64);
         self.up.set(if self.now.state == State::Running {
@@ -86,9 +105,11 @@ impl Meter {
         self.now.batches += 1;
         self.now.events += events;
         self.now.blocks += blocks;
-        self.batches.increment(1);
-        self.events.increment(events);
-        self.blocks.increment(blocks);
+        if self.leads {
+            self.batches.increment(1);
+            self.events.increment(events);
+            self.blocks.increment(blocks);
+        }
         self.busy_ns += took.as_nanos() as u64;
         self.latency.add(took);
     }
@@ -99,11 +120,13 @@ impl Meter {
                 code if code <= MAX_CODE => code.to_string(),
                 _ => "other".to_owned(),
             };
-            metrics::counter!(
-                "penstock_plugin_refused_events_total",
-                "plugin" => self.plugin.clone(), "code" => code.clone()
-            )
-            .increment(1);
+            if self.leads {
+                metrics::counter!(
+                    "penstock_plugin_refused_events_total",
+                    "plugin" => self.plugin.clone(), "code" => code.clone()
+                )
+                .increment(1);
+            }
             self.now.refusals += 1;
             *self.now.refusal_codes.entry(code).or_default() += 1;
             if self.now.recent_refusals.len() >= RECENT {
@@ -133,6 +156,7 @@ impl Meter {
             }
             Some(reason) => {
                 self.now.lookup_errors += 1;
+                self.now.lookup_failures += u64::from(reason == "failed");
                 self.count("penstock_plugin_lookup_errors_total", reason);
             }
         }

@@ -1,8 +1,11 @@
 use crate::answers::Applied;
+use crate::clock::on_processor;
+use crate::error::TrialError;
 use crate::handover::{self, HandoverError, Past};
-use crate::mailbox::{Lookup, Mailbox, Request, Swap};
+use crate::mailbox::{Lookup, Mailbox, Request};
 use crate::meter::{Board, Meter};
-use crate::worker::Worker;
+use crate::trail::Trail;
+use crate::worker::{Role, Worker};
 use crate::{
     CallError, Compiled, Description, Feed, Host, Instance, LoadError, Reply, Restarts, Setup,
     State, Status,
@@ -51,10 +54,14 @@ pub struct RunnerConfig {
 /// ```text
 ///            fatal error                 wait over, instance made
 /// Running --------------> Backoff (wait) ------------------------> Running
-///    ^                       | too often in a row
-///    |  swap                 v
-///    +------------------- Failed
+///                            | too often in a row
+///                            v
+///                         Failed
 /// ```
+///
+/// A build that replaces another one [follows](Role::Follow) it until it may
+/// [lead](Role::Lead), and the other one follows in turn while the new one is on
+/// probation. At most one leads.
 ///
 /// Guarantees: at most 64 lookups or 500 µs of them before the next waiting
 /// batch; an expired lookup is not run; every asker is answered. A batch that
@@ -64,6 +71,7 @@ pub struct RunnerConfig {
 pub struct Runner {
     mailbox: Arc<Mailbox>,
     board: Board,
+    trail: Arc<Trail>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -113,12 +121,19 @@ impl Candidate {
     /// afterwards.
     ///
     /// # Errors
-    /// What it failed on.
-    pub fn try_out(mut self, items: &[Item]) -> Result<(), CallError> {
+    /// What it failed on, or a call took more than half of its deadline.
+    pub fn try_out(mut self, items: &[Item]) -> Result<(), TrialError> {
+        let half = self.kit.setup.limits.deadline() / 2;
         for item in items {
-            match item {
-                Item::Batch(batch) => drop(self.instance.on_batch(batch)?),
-                Item::Change(change) => self.instance.on_source(change)?,
+            let begun = on_processor();
+            let (call, result) = match item {
+                Item::Batch(batch) => ("on-batch", self.instance.on_batch(batch).map(drop)),
+                Item::Change(change) => ("on-source", self.instance.on_source(change)),
+            };
+            result?;
+            let took = on_processor().saturating_sub(begun);
+            if took > half {
+                return Err(TrialError::Slow { call, took, half });
             }
         }
         Ok(())
@@ -165,7 +180,7 @@ impl Default for RunnerConfig {
 // === impl Runner ===
 
 impl Runner {
-    /// Starts the thread. From now on the candidate has effects.
+    /// Starts the thread. The candidate has effects from now on if it leads.
     ///
     /// # Errors
     /// No thread can be started.
@@ -173,7 +188,9 @@ impl Runner {
         candidate: Candidate,
         feed: Box<dyn Feed>,
         config: RunnerConfig,
+        role: Role,
     ) -> std::io::Result<Self> {
+        let trail = Arc::new(Trail::default());
         let mailbox = Arc::new(Mailbox::new(config.max_lookups));
         let board = Board::default();
         let mut status = Status {
@@ -183,11 +200,18 @@ impl Runner {
         candidate.describe_in(&mut status);
         let name = format!("plugin-{}", status.name);
         let meter = Meter::new(&candidate.kit.setup.name, board.clone(), status);
-        let worker = Worker::new(candidate, feed, mailbox.clone(), meter, config);
+        let worker = Worker::new(
+            candidate,
+            feed,
+            mailbox.clone(),
+            meter,
+            config,
+            trail.clone(),
+        );
         let thread = std::thread::Builder::new().name(name).spawn({
             let (mailbox, board) = (mailbox.clone(), board.clone());
             move || {
-                let run = std::panic::AssertUnwindSafe(|| worker.run());
+                let run = std::panic::AssertUnwindSafe(|| worker.run(role));
                 if std::panic::catch_unwind(run).is_err() {
                     // A bug of the host, not of the plugin; the others go on.
                     tracing::error!("a plugin's thread panicked; the plugin is down");
@@ -199,6 +223,7 @@ impl Runner {
         Ok(Self {
             mailbox,
             board,
+            trail,
             thread: Some(thread),
         })
     }
@@ -231,19 +256,30 @@ impl Runner {
         });
     }
 
-    /// Puts another instance in the place of the running one, at the next batch
-    /// boundary, and feeds it anew. `reply` says whether it runs: a later swap or
-    /// the end may come before it.
-    pub fn swap(&self, candidate: Candidate, reply: Reply<bool>) {
-        self.mailbox.swap(Swap {
-            candidate: Box::new(candidate),
-            reply,
-        });
+    /// Changes its role at the next batch boundary. False: that did not come within
+    /// `limit`; the role is changed when it does.
+    pub fn play(&self, role: Role, limit: Duration) -> bool {
+        let (done, wait) = std::sync::mpsc::channel();
+        let taken = Reply::new(
+            // Whoever asked may not wait any more.
+            move |()| {
+                let _ = done.send(());
+            },
+            || (),
+        );
+        self.mailbox.role(role, taken);
+        wait.recv_timeout(limit).is_ok()
+    }
+
+    /// What it has handled, for those that follow it.
+    #[must_use]
+    pub fn trail(&self) -> &Arc<Trail> {
+        &self.trail
     }
 
     /// Moves the state of the running instance into a candidate, source by source,
-    /// while it goes on. Blocks the caller, not the instance. Both must export
-    /// `state`.
+    /// while it goes on; where there is none, its positions. Blocks the caller, not
+    /// the instance. Both must export `state`, or neither.
     ///
     /// # Errors
     /// [`HandoverError`]: the candidate is of no use any more; the running instance

@@ -53,12 +53,16 @@ pub struct Status {
     pub lookups: u64,
     /// Lookups that expired, or that the plugin could not answer.
     pub lookup_errors: u64,
+    /// Lookups that the plugin could not answer.
+    pub lookup_failures: u64,
     /// Requests answered.
     pub requests: u64,
     /// Times it was started again after a failure.
     pub restarts: u64,
     /// The last failure.
     pub last_error: Option<LastError>,
+    /// Events a second, over the last second or so.
+    pub events_per_s: f64,
     /// Mean time of an event in `on-batch`, in nanoseconds.
     pub ns_per_event: f64,
     /// 99 of 100 recent `on-batch` calls stay within so many microseconds.
@@ -69,12 +73,25 @@ pub struct Status {
     pub memory_bytes: u64,
     /// The most allowed.
     pub memory_limit: u64,
+    /// Calls of a shadow, compared with those of the running build.
+    pub shadow: Shadow,
     /// Items that wait for it.
     pub queue_items: usize,
     /// Their bytes.
     pub queue_bytes: usize,
     /// Lookups that wait for it.
     pub queue_lookups: usize,
+}
+
+/// What a shadow published, beside what the running build did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shadow {
+    /// Calls that published the same.
+    pub same: u64,
+    /// Calls that published something else.
+    pub different: u64,
+    /// Calls of the running build that were not known any more.
+    pub unknown: u64,
 }
 
 /// A failure.

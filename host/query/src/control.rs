@@ -2,7 +2,7 @@
 //! the daemon's user may open (mode 0600).
 //!
 //! The protocol fits `nc -U`: a line with one word (`status`, `plugins`,
-//! `sources` or `reload`) is answered by one line of JSON, `{"ok": …}` or
+//! `sources` or `reload`), or `rollback PLUGIN`, is answered by one line of JSON, `{"ok": …}` or
 //! `{"error": "…", "code": "…"}`; then the next line may come. A socket file left
 //! by a dead process is replaced; one that answers is an error, and so is a file
 //! that is no socket.
@@ -243,9 +243,15 @@ fn obey(control: &dyn Control, word: &str) -> Vec<u8> {
             Ok(ok) => line_of(&Good { ok }),
             Err(e) => line_of(&ErrorBody::from(e)),
         },
-        _ => line_of(&ErrorBody::bad(
-            "expected one word: status, plugins, sources or reload",
-        )),
+        _ => match word.strip_prefix("rollback ") {
+            Some(plugin) => match control.roll_back(plugin.trim()) {
+                Ok(ok) => line_of(&Good { ok }),
+                Err(e) => line_of(&ErrorBody::from(e)),
+            },
+            None => line_of(&ErrorBody::bad(
+                "expected status, plugins, sources, reload, or rollback PLUGIN",
+            )),
+        },
     }
 }
 

@@ -46,6 +46,11 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// [`ControlError`]: what ran before still runs.
     fn reload(&self) -> Result<Reloaded, ControlError>;
+    /// Brings the build of a plugin that ran before back. Its generation.
+    ///
+    /// # Errors
+    /// [`ControlError`]: there is none, or it does not start; what runs goes on.
+    fn roll_back(&self, plugin: &str) -> Result<RolledBack, ControlError>;
     /// May traffic come?
     fn ready(&self) -> Readiness;
     /// Do the loops turn?
@@ -110,6 +115,15 @@ pub struct Reloaded {
     pub refused: BTreeMap<String, String>,
 }
 
+/// What a rollback did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The plugin.
+    pub plugin: String,
+    /// The build that runs now, or soon.
+    pub generation: u64,
+}
+
 /// The daemon.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -142,7 +156,7 @@ pub struct PluginStatus {
     pub name: String,
     /// As it describes itself.
     pub version: String,
-    /// Swaps since the daemon started.
+    /// Which of its builds this is, from 1 since the daemon started.
     pub generation: u64,
     /// SHA-256 of the component, hex.
     pub digest: String,
@@ -160,6 +174,8 @@ pub struct PluginStatus {
     pub refusals: u64,
     /// Lookups it answered.
     pub lookups: u64,
+    /// Events a second, lately.
+    pub events_per_s: f64,
     /// Mean time of an event, ns.
     pub ns_per_event: f64,
     /// 99th percentile of a call, µs.
@@ -182,6 +198,10 @@ pub struct PluginStatus {
     pub restarts: u64,
     /// The last trap, missed deadline or error.
     pub last_error: Option<String>,
+    /// True: the build before stands ready to take over again.
+    pub probation: bool,
+    /// Builds that were rolled back and are not loaded again, and why.
+    pub quarantine: Vec<String>,
     /// Why the newest file was refused, while an older one may run.
     pub load_error: Option<String>,
     /// Its sinks, by name.

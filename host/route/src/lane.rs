@@ -100,6 +100,8 @@ struct Inner {
     caught: VecDeque<Queued>,
     /// Taken and not done yet.
     taken: Option<(SourceId, Place)>,
+    /// Taken, and waiting with the taker: where the first of each source was.
+    parked: HashMap<SourceId, Place>,
     catching: usize,
     decoder: Option<Box<Decode>>,
     closed: bool,
@@ -136,6 +138,7 @@ impl Lane {
                 detached: VecDeque::new(),
                 caught: VecDeque::new(),
                 taken: None,
+                parked: HashMap::new(),
                 catching: 0,
                 decoder: Some(decoder),
                 closed: false,
@@ -199,6 +202,19 @@ impl Lane {
     /// The item taken last was handled: it does not come again.
     pub fn done(&self) {
         self.lock().taken = None;
+    }
+
+    /// The item taken last waits with the taker, until [`unpark`](Self::unpark).
+    pub fn park(&self) {
+        let mut inner = self.lock();
+        if let Some((source, place)) = inner.taken.take() {
+            inner.parked.entry(source).or_insert(place);
+        }
+    }
+
+    /// No item of a source waits with the taker any more.
+    pub fn unpark(&self, source: SourceId) {
+        self.lock().parked.remove(&source);
     }
 
     /// Nothing more comes in; what is queued can still be taken.
@@ -316,9 +332,9 @@ impl Lane {
     pub(crate) fn forget(&self) -> HashMap<SourceId, Place> {
         let mut inner = self.lock();
         let bytes = inner.bytes;
-        let mut places = HashMap::new();
+        let mut places = std::mem::take(&mut inner.parked);
         if let Some((source, place)) = inner.taken.take() {
-            places.insert(source, place);
+            places.entry(source).or_insert(place);
         }
         let caught = std::mem::take(&mut inner.caught);
         let queue = std::mem::take(&mut inner.queue);

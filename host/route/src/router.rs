@@ -9,7 +9,7 @@ use penstock_event::{
     Change, ColumnSet, Epoch, GapReason, Item, Outlet, Pool, Position, Sequence, SourceId,
     SourceState,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -199,25 +199,17 @@ impl Router {
         }
     }
 
-    /// Opens a lane in the place of another one, whose thread has ended: each
-    /// source goes on from the first item that was not done there. For plugins
-    /// that need no past.
-    pub fn succeed(&self, old: &Arc<Lane>, config: LaneConfig) -> Arc<Lane> {
-        let lane = Arc::new(self.lane(config));
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.lanes.retain(|other| !Arc::ptr_eq(other, old));
-        table.lanes.push(lane.clone());
-        let routes: Vec<_> = table.sources.values().collect();
-        let mut places: HashMap<_, _> = (routes.iter())
-            .filter_map(|r| Some((r.state.info.id, r.suspend(old)?)))
-            .collect();
-        places.extend(old.forget());
-        for route in routes {
-            route.leave(old);
-            route.join_at(&lane, places.get(&route.state.info.id));
-        }
-        old.close();
-        lane
+    /// Sources that a lane reads.
+    #[must_use]
+    pub fn reads(&self, lane: &Arc<Lane>) -> HashSet<SourceId> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let reads = |route: &&Arc<SourceRoute>| {
+            let inner = route.lock();
+            inner.readers.iter().any(|r| Arc::ptr_eq(&r.lane, lane))
+        };
+        (table.sources.values().filter(reads))
+            .map(|route| route.state.info.id)
+            .collect()
     }
 
     fn lane(&self, config: LaneConfig) -> Lane {

@@ -432,22 +432,24 @@ fn an_instance_without_a_past_goes_on_where_the_last_one_died() {
 }
 
 #[test]
-fn a_successor_takes_over_where_the_other_lane_stopped() {
+fn what_waits_with_the_taker_comes_again_after_it_died() {
     let (router, state) = (router(Some(0), 1 << 20), source());
-    let first = lane(&router, 1 << 20, WhenFull::CatchUp);
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
     (0..=9).for_each(|s| deliver(&router, &state, 0, s));
-    for _ in 0..4 {
-        first.next();
-        first.done();
+    for taken in 0..4 {
+        lane.next();
+        match taken {
+            0 | 1 => lane.done(),
+            _ => lane.park(),
+        }
     }
-    let second = router.succeed(&first, first.config.clone());
-    (10..=12).for_each(|s| deliver(&router, &state, 0, s));
-    assert!(drain(&first).is_empty());
-    // Joined and 0 to 2 were done.
-    assert_eq!(
-        drain(&second),
-        expect(&[&words(&["joined"]), &batches(0, 3..=12)])
-    );
+    router.rejoin(&lane);
+    // Joined and 0 were done, 1 and 2 wait.
+    let rest = expect(&[&words(&["joined"]), &batches(0, 1..=9)]);
+    assert_eq!(drain(&lane), rest);
+    lane.unpark(SourceId(1));
+    deliver(&router, &state, 0, 10);
+    assert_eq!(drain(&lane), ["0/10"]);
 }
 
 /// What a lane gets that goes on after a position.

@@ -8,6 +8,7 @@
 //! fault = "loop"      # what: see `faults`
 //! in = "on-batch"     # where: one of the exports, on-batch by default
 //! after = 3           # batches handled well before it shows
+//! echo = "out"        # a sink that every batch is forwarded to
 //! ```
 //!
 //! A request (`handle`) with the same table as JSON sets another fault while it
@@ -24,7 +25,7 @@ pub mod lies;
 use faults::{Fault, Place};
 use penstock_sdk::{
     Batch, Change, Columns, Description, Lookup, Piece, Plugin, Query, Refused, Request, Row,
-    SourceChange, State, Tick, metrics,
+    SourceChange, State, Tick, metrics, publish,
 };
 
 /// The plugin.
@@ -45,6 +46,7 @@ pub struct Config {
     fault: String,
     r#in: String,
     after: u64,
+    echo: String,
 }
 
 impl Default for Config {
@@ -53,6 +55,7 @@ impl Default for Config {
             fault: "none".to_owned(),
             r#in: "on-batch".to_owned(),
             after: 0,
+            echo: String::new(),
         }
     }
 }
@@ -129,6 +132,10 @@ impl Plugin for Faulty {
             lies::refusals(fault, refused);
         }
         self.batches += 1;
+        if !self.config.echo.is_empty() {
+            // Who misbehaves need not hear that the sink is full.
+            let _ = publish::forward(&self.config.echo, b"batch");
+        }
         metrics::add("batches", 1);
     }
 
@@ -193,7 +200,11 @@ impl Request for Faulty {
         if body.first() != Some(&b'{') {
             return Ok(body.to_vec());
         }
-        let config: Config = serde_json::from_slice(body).map_err(|e| format!("config: {e}"))?;
+        let mut config: Config =
+            serde_json::from_slice(body).map_err(|e| format!("config: {e}"))?;
+        if config.echo.is_empty() {
+            config.echo.clone_from(&self.config.echo);
+        }
         self.config = config.checked()?;
         // From now on, not from the start.
         self.config.after = self.config.after.saturating_add(self.batches);

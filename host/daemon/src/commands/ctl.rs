@@ -38,13 +38,19 @@ enum What {
     Sources,
     /// Read the config and the plugin directory now.
     Reload,
+    /// Bring the build of a plugin that ran before back. The files it ran from are not
+    /// touched; those that were rolled back are not loaded again until they change.
+    Rollback {
+        /// The plugin.
+        plugin: String,
+    },
 }
 
 /// Asks and prints. A plugin that was refused makes `status` end with 0 all the
 /// same: it is an answer.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let client = ControlClient::new(&args.socket, Duration::from_secs(30));
-    match args.what {
+    match &args.what {
         What::Status => {
             let status = client.status().map_err(told)?;
             show(args.json, &status, |out| {
@@ -67,6 +73,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         What::Sources => {
             let sources = client.sources().map_err(told)?;
             show(args.json, &sources, |out| print_sources(out, &sources))
+        }
+        What::Rollback { plugin } => {
+            let done = client.roll_back(plugin).map_err(told)?;
+            let (name, generation) = (&done.plugin, done.generation);
+            show(args.json, &done, |out| {
+                out.line(format_args!("{name}: back to generation {generation}"))
+            })
         }
         What::Reload => {
             let reloaded = client.reload().map_err(told)?;
@@ -121,8 +134,20 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     table.set_header([
-        "plugin", "version", "gen", "digest", "state", "events", "ns/event", "p99 µs", "memory",
-        "queued", "missed", "restarts",
+        "plugin",
+        "version",
+        "gen",
+        "digest",
+        "age",
+        "state",
+        "events",
+        "events/s",
+        "ns/event",
+        "p99/deadline ms",
+        "memory MiB",
+        "queued",
+        "missed",
+        "restarts",
     ]);
     for p in plugins {
         table.add_row([
@@ -130,12 +155,17 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
             p.version.clone(),
             p.generation.to_string(),
             p.digest.chars().take(12).collect(),
-            p.state.clone(),
+            age(p.age_s),
+            match p.probation {
+                true => format!("{}, on probation", p.state),
+                false => p.state.clone(),
+            },
             p.events.to_string(),
+            format!("{:.0}", p.events_per_s),
             format!("{:.0}", p.ns_per_event),
-            format!("{:.0}", p.call_p99_us),
+            format!("{:.2}/{}", p.call_p99_us / 1e3, p.deadline_ms),
             format!(
-                "{:.1}/{} MiB",
+                "{:.1}/{}",
                 p.memory_bytes as f64 / 1_048_576.0,
                 p.memory_limit >> 20
             ),
@@ -152,8 +182,20 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
         if let Some(why) = &p.last_error {
             out.line(format_args!("{}: last error: {why}", p.name))?;
         }
+        for why in &p.quarantine {
+            out.line(format_args!("{}: in quarantine: files {why}", p.name))?;
+        }
     }
     Ok(())
+}
+
+fn age(seconds: f64) -> String {
+    match seconds as u64 {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7_200 => format!("{} min", s / 60),
+        s @ 7_200..172_800 => format!("{} h", s / 3_600),
+        s => format!("{} d", s / 86_400),
+    }
 }
 
 fn print_sources(out: &mut Out, sources: &[SourceStatus]) -> Result<()> {

@@ -17,7 +17,7 @@ mod sources;
 pub use error::{ConfigError, nearest};
 pub use keys::keys;
 pub use load::{Loaded, file, load, name};
-pub use plugin::{PluginFile, load_plugin};
+pub use plugin::{PluginFile, Swap, load_plugin};
 
 use penstock_event::Mode;
 use serde::{Deserialize, Serialize};

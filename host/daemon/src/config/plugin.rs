@@ -25,12 +25,36 @@ pub struct PluginFile {
     pub lane_bytes: usize,
     /// Only bytes with this SHA-256 (hex) are loaded.
     pub sha256: Option<String>,
+    /// How a new build takes over.
+    pub swap: Swap,
     /// Limits.
     pub limits: penstock_plugin::Limits,
     /// Handed to the plugin's `init` as JSON.
     pub config: toml::Table,
     /// Sinks by name.
     pub sink: BTreeMap<String, SinkConfig>,
+}
+
+/// `[swap]`: how a new build takes over from the one that runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Swap {
+    /// So long it runs beside the other one first, its effects compared and thrown away.
+    pub shadow_s: u64,
+    /// So long, or so many batches, the other one stays ready to take over again. 0 in
+    /// either: not at all.
+    pub probation_s: u64,
+    pub probation_batches: u64,
+}
+
+impl Default for Swap {
+    fn default() -> Self {
+        Self {
+            shadow_s: 0,
+            probation_s: 30,
+            probation_batches: 1_000,
+        }
+    }
 }
 
 impl Default for PluginFile {
@@ -44,6 +68,7 @@ impl Default for PluginFile {
             when_full: WhenFull::CatchUp,
             lane_bytes: 64 << 20,
             sha256: None,
+            swap: Swap::default(),
             limits: penstock_plugin::Limits::default(),
             config: toml::Table::new(),
             sink: BTreeMap::new(),

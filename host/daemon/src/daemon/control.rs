@@ -4,8 +4,8 @@ use super::Parts;
 use crate::config;
 use penstock_event::{Link, SourceState};
 use penstock_query::{
-    Control, ControlError, Health, PluginStatus, Readiness, Register, Reloaded, SourceStatus,
-    Status, Unregister,
+    Control, ControlError, Health, PluginStatus, Readiness, Register, Reloaded, RolledBack,
+    SourceStatus, Status, Unregister,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A reload waits this long for plugins to be compiled.
 const RELOAD: Duration = Duration::from_secs(25);
+const STILL: &str = "plugins are still being compiled";
 
 impl Control for Parts {
     fn status(&self) -> Status {
@@ -64,12 +65,29 @@ impl Control for Parts {
         };
         let loaded = config::load(Some(file), config::environment())
             .map_err(|e| ControlError::Invalid(e.to_string()))?;
-        let mut reloaded = (self.bell.reload(RELOAD))
-            .ok_or_else(|| ControlError::Failed("plugins are still being compiled".into()))?;
+        let mut reloaded =
+            (self.bell.reload(RELOAD)).ok_or_else(|| ControlError::Failed(STILL.into()))?;
         let sources = self.discovery.configure(loaded.sources);
         reloaded.changed.extend(sources);
         reloaded.next_start = needs_restart(&self.config, &loaded.config);
         Ok(reloaded)
+    }
+
+    fn roll_back(&self, plugin: &str) -> Result<RolledBack, ControlError> {
+        if !self.plugins.lock().contains_key(plugin) {
+            let names: Vec<_> = self.plugins.lock().keys().cloned().collect();
+            let names = names.join(", ");
+            return Err(ControlError::NotFound(format!(
+                "no plugin is called {plugin:?}; there are: {names}"
+            )));
+        }
+        let done = self.bell.roll_back(plugin, RELOAD);
+        let done = done.ok_or_else(|| ControlError::Failed(STILL.into()))?;
+        let generation = done.map_err(ControlError::Conflict)?;
+        Ok(RolledBack {
+            plugin: plugin.into(),
+            generation,
+        })
     }
 
     fn ready(&self) -> Readiness {

@@ -1,4 +1,4 @@
-use penstock_event::Item;
+use penstock_event::{Item, SourceId};
 use penstock_plugin::{Feed, Waiting};
 use penstock_route::{Lane, Router};
 use std::sync::Arc;
@@ -24,6 +24,14 @@ impl Feed for LaneFeed {
 
     fn done(&mut self) {
         self.lane.done();
+    }
+
+    fn park(&mut self) {
+        self.lane.park();
+    }
+
+    fn unpark(&mut self, source: SourceId) {
+        self.lane.unpark(source);
     }
 
     fn rewind(&mut self) {

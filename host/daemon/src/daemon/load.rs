@@ -3,7 +3,7 @@
 use super::scan::Found;
 use crate::config::{PluginFile, load_plugin};
 use penstock_event::Publish;
-use penstock_plugin::{LoadError, Setup};
+use penstock_plugin::{Compiled, LoadError, Setup};
 use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -20,6 +20,15 @@ pub struct Load {
     pub wasm: Vec<u8>,
     pub file: PluginFile,
     pub digest: u64,
+}
+
+/// A component that passed the checks, with its settings.
+pub struct Build {
+    pub compiled: Arc<Compiled>,
+    pub file: PluginFile,
+    /// Of both files.
+    pub digest: u64,
+    pub found: Found,
 }
 
 /// Reads and checks what can be checked without compiling.
@@ -77,19 +86,16 @@ fn bytes(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-impl Load {
-    /// What stays when instances go.
-    pub fn setup(
-        &self,
-        name: &str,
-        sinks: HashMap<String, Arc<dyn Publish>>,
-    ) -> Result<Arc<Setup>, String> {
-        let config =
-            serde_json::to_value(&self.file.config).map_err(|e| format!("[config]: {e}"))?;
-        let config = config.as_object();
-        let (limits, grants) = (self.file.limits.clone(), self.file.grants.clone());
-        Ok(Setup::new(name, limits, grants, config, sinks))
-    }
+/// What stays when instances go.
+pub fn setup(
+    file: &PluginFile,
+    name: &str,
+    sinks: HashMap<String, Arc<dyn Publish>>,
+) -> Result<Arc<Setup>, String> {
+    let config = serde_json::to_value(&file.config).map_err(|e| format!("[config]: {e}"))?;
+    let config = config.as_object();
+    let (limits, grants) = (file.limits.clone(), file.grants.clone());
+    Ok(Setup::new(name, limits, grants, config, sinks))
 }
 
 #[cfg(test)]

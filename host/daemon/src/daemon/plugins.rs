@@ -1,6 +1,8 @@
 //! The plugins that run: who they are, and how they are asked.
 
+use super::load::Build;
 use super::sinks::Outlets;
+use crate::config::Swap;
 use penstock_plugin::{Cache, Features, Host, Runner, Status as RunnerStatus};
 use penstock_query::PluginStatus;
 use penstock_route::{Lane, Router};
@@ -37,6 +39,17 @@ pub struct Entry {
     pub running: Option<Running>,
     /// What will take its place once it has caught up.
     pub warming: Option<Running>,
+    /// What ran before, while what runs is on probation.
+    pub before: Option<Running>,
+    pub probation: Option<Probation>,
+    /// What ran before, by its build.
+    pub previous: Option<Arc<Build>>,
+    /// What warms up was brought back: there is nothing to bring back after it.
+    pub rolled_back: bool,
+    /// Files that were rolled back, by their digest, and why.
+    pub quarantine: BTreeMap<u64, String>,
+    /// The newest build that ran under this name.
+    pub generations: u64,
     /// Why the newest files do not run.
     pub refused: Option<String>,
     /// Its file says `enabled = false`.
@@ -54,10 +67,24 @@ pub struct Running {
     pub effects_only: bool,
     pub generation: u64,
     pub since: Instant,
-    pub wasm: PathBuf,
-    /// Digest of the files it was loaded from.
-    pub files: u64,
+    pub build: Arc<Build>,
     pub outlets: Outlets,
+}
+
+/// An instance as the reconciler works on it.
+pub struct Handle {
+    pub runner: Arc<Runner>,
+    pub lane: Arc<Lane>,
+    pub outlets: Outlets,
+}
+
+/// A new build shows what it is worth.
+pub struct Probation {
+    since: Instant,
+    rules: Swap,
+    /// Both builds as it began.
+    pub old: RunnerStatus,
+    pub new: RunnerStatus,
 }
 
 // === impl Plugins ===
@@ -129,7 +156,7 @@ impl Plugins {
     /// Ends everything. How many messages did not leave.
     pub fn close(&self, until: Instant) -> u64 {
         let table = std::mem::take(&mut *self.lock());
-        let instances = table.into_values().flat_map(|e| [e.running, e.warming]);
+        let instances = (table.into_values()).flat_map(|e| [e.running, e.warming, e.before]);
         let instances: Vec<_> = instances.flatten().collect();
         let outlets = instances.iter().map(|r| r.outlets.clone()).collect();
         std::thread::scope(|scope| {
@@ -148,6 +175,11 @@ impl Plugins {
             .collect()
     }
 
+    /// Whether some build has yet to show what it is worth.
+    pub fn on_probation(&self) -> bool {
+        self.lock().values().any(|e| e.probation.is_some())
+    }
+
     /// Numbers that are read when somebody asks.
     pub fn gauge(&self) {
         for p in self.status() {
@@ -155,6 +187,17 @@ impl Plugins {
                 metrics::gauge!(name, "plugin" => p.name.clone()).set(value);
             };
             gauge("penstock_plugin_generation", p.generation as f64);
+            gauge("penstock_plugin_age_seconds", p.age_s);
+            gauge("penstock_plugin_events_per_second", p.events_per_s);
+            gauge("penstock_plugin_ns_per_event", p.ns_per_event);
+            gauge("penstock_plugin_call_p99_seconds", p.call_p99_us / 1e6);
+            gauge(
+                "penstock_plugin_deadline_seconds",
+                p.deadline_ms as f64 / 1e3,
+            );
+            gauge("penstock_plugin_memory_limit_bytes", p.memory_limit as f64);
+            gauge("penstock_plugin_queue_items", p.queue_items as f64);
+            gauge("penstock_plugin_restarts", p.restarts as f64);
             gauge("penstock_plugin_memory_bytes", p.memory_bytes as f64);
             gauge("penstock_plugin_queue_bytes", p.queue_bytes as f64);
             gauge(
@@ -163,12 +206,40 @@ impl Plugins {
             );
         }
     }
+}
 
-    /// The sinks of what runs under a name.
-    pub fn outlets(&self, name: &str) -> Outlets {
-        let table = self.lock();
-        let running = table.get(name).and_then(|e| e.running.as_ref());
-        running.map(|r| r.outlets.clone()).unwrap_or_default()
+// === impl Running ===
+
+impl Running {
+    pub fn handle(&self) -> Handle {
+        Handle {
+            runner: self.runner.clone(),
+            lane: self.lane.clone(),
+            outlets: self.outlets.clone(),
+        }
+    }
+}
+
+// === impl Probation ===
+
+impl Probation {
+    pub fn begin(rules: &Swap, old: RunnerStatus, new: RunnerStatus) -> Self {
+        Self {
+            since: Instant::now(),
+            rules: rules.clone(),
+            old,
+            new,
+        }
+    }
+
+    /// Batches that the new build has handled on probation.
+    pub fn batches(&self, now: &RunnerStatus) -> u64 {
+        now.batches.saturating_sub(self.new.batches)
+    }
+
+    pub fn over(&self, now: &RunnerStatus) -> bool {
+        self.since.elapsed() >= Duration::from_secs(self.rules.probation_s)
+            || self.batches(now) >= self.rules.probation_batches
     }
 }
 
@@ -182,6 +253,10 @@ fn describe(name: &str, entry: &Entry) -> PluginStatus {
         }
         .into(),
         load_error: entry.refused.clone(),
+        probation: entry.probation.is_some(),
+        quarantine: (entry.quarantine.iter())
+            .map(|(files, why)| format!("{files:016x}: {why}"))
+            .collect(),
         ..PluginStatus::default()
     };
     if let Some(running) = entry.running.as_ref().or(entry.warming.as_ref()) {
@@ -191,13 +266,6 @@ fn describe(name: &str, entry: &Entry) -> PluginStatus {
         status.state = "loading".into();
     }
     status
-}
-
-/// Ends a runner. Somebody may be about to ask it; then it ends with the asker's hold.
-pub fn stop(runner: Arc<Runner>, drain: Duration) {
-    if let Some(runner) = Arc::into_inner(runner) {
-        runner.stop(drain);
-    }
 }
 
 fn fill(status: &mut PluginStatus, running: &Running) {
@@ -211,12 +279,13 @@ fn fill(status: &mut PluginStatus, running: &Running) {
         .ok()
         .and_then(|s| s.as_str().map(str::to_string))
         .unwrap_or_default();
-    status.file = running.wasm.display().to_string();
+    status.file = running.build.found.wasm.display().to_string();
     status.age_s = running.since.elapsed().as_secs_f64();
     status.events = r.events;
     status.batches = r.batches;
     status.refusals = r.refusals;
     status.lookups = r.lookups;
+    status.events_per_s = r.events_per_s;
     status.ns_per_event = r.ns_per_event;
     status.call_p99_us = r.call_p99_us as f64;
     status.deadline_ms = r.deadline_us / 1_000;

@@ -91,11 +91,11 @@ impl Outlets {
         Ok(())
     }
 
-    /// Closes what `kept` does not share.
-    pub fn retire(&self, kept: &Self) {
+    /// Closes what none of `kept` shares.
+    pub fn retire(&self, kept: &[&Self]) {
         for (name, outlet) in &self.0 {
-            let shared = kept.0.get(name).is_some_and(|k| Arc::ptr_eq(k, outlet));
-            if !shared {
+            let same = |k: &&Self| k.0.get(name).is_some_and(|k| Arc::ptr_eq(k, outlet));
+            if !kept.iter().any(same) {
                 outlet.close(Instant::now() + RETIRE);
             }
         }

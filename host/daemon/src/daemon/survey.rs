@@ -3,7 +3,7 @@
 //! Components are compiled, described and set up as in service, but get no events,
 //! and nothing that they publish leaves. No socket is opened.
 
-use super::load::{Load, read, refusal};
+use super::load::{Load, read, refusal, setup};
 use super::scan::{Directory, Found, Scan};
 use super::sinks::Outlets;
 use crate::config::{ConfigError, Loaded, nearest};
@@ -134,7 +134,7 @@ fn dry_run(
     let told = |error| refusal(&error, found);
     let compiled = (host.compile(&load.wasm, &file.grants, &file.limits)).map_err(told)?;
     let outlets = Outlets::plan(name, &file.sink, &Outlets::default(), &loaded.home);
-    let setup = load.setup(name, outlets.publishers())?;
+    let setup = setup(&load.file, name, outlets.publishers())?;
     let candidate = Candidate::prepare(host, &compiled, &setup).map_err(told)?;
     Ok(candidate.description.version)
 }

@@ -19,15 +19,19 @@ impl Host for Ctx {
         if self.published > self.setup.limits.publish_bytes {
             return self.too_large(&sink);
         }
+        self.note(&[sink.as_bytes(), &topic, &payload]);
         self.publish(&sink, topic, payload.into())
     }
 
     fn forward(&mut self, sink: String, topic: Vec<u8>) -> Result<(), u32> {
         let payload = self.current.as_ref().and_then(|c| c.payload.clone());
-        self.publish(&sink, topic, payload.ok_or(NO_BATCH)?)
+        let payload = payload.ok_or(NO_BATCH)?;
+        self.note(&[sink.as_bytes(), &topic, &payload]);
+        self.publish(&sink, topic, payload)
     }
 
     fn skip(&mut self, sink: String) -> Result<(), u32> {
+        self.note(&[b"skip", sink.as_bytes()]);
         let sink = self.sink(&sink)?;
         if self.effects {
             sink.skip().map_err(|e| e as u32)?;
@@ -40,6 +44,17 @@ impl Ctx {
     fn sink(&self, name: &str) -> Result<&Arc<dyn Publish>, u32> {
         let sink = self.setup.sinks.get(name);
         sink.ok_or(PublishError::NoSink as u32)
+    }
+
+    /// For a shadow: what was published, whether it left or not.
+    fn note(&mut self, parts: &[&[u8]]) {
+        if let Some((count, sum)) = &mut self.said {
+            *count += 1;
+            for part in parts {
+                let next = *sum ^ penstock_event::digest(part);
+                *sum = next.rotate_left(23).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            }
+        }
     }
 
     /// Refused before the sink saw it, which leaves the number out all the same.

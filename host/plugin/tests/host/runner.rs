@@ -2,7 +2,7 @@
 
 use crate::common::{batch, candidate, joined, query, until};
 use penstock_event::{Answer, By, Change, Item, LookupError, SourceId};
-use penstock_plugin::{Feed, Limits, Reply, Restarts, Runner, RunnerConfig, State, Waiting};
+use penstock_plugin::{Feed, Limits, Reply, Restarts, Role, Runner, RunnerConfig, State, Waiting};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
@@ -89,7 +89,8 @@ fn start(limits: Limits, give_up: u32) -> (Runner, Tape) {
         },
     };
     let candidate = candidate(limits, "{}").unwrap();
-    let runner = Runner::start(candidate, Box::new(tape.clone()), config).unwrap();
+    let runner =
+        Runner::start(candidate, Box::new(tape.clone()), config, Role::Lead(None)).unwrap();
     (runner, tape)
 }
 
@@ -221,40 +222,68 @@ fn a_plugin_that_fails_too_often_stays_down_until_it_is_replaced() {
     let answer = ask(&runner).unwrap();
     assert_eq!(answer.unavailable.len(), 2);
     assert!(answer.rows.is_empty() && answer.positions.is_empty());
+}
 
-    let (send, heard) = channel();
-    tape.0.lock().unwrap().all.pop();
-    let candidate = candidate(Limits::default(), "{}").unwrap();
-    runner.swap(
-        candidate,
-        Reply::new(move |ran| send.send(ran).unwrap(), || false),
+/// Another build of the same plugin, which follows.
+fn follower(leader: &Runner) -> (Runner, Tape) {
+    let tape = Tape::default();
+    tape.push(Item::Change(joined(1)));
+    let next = candidate(Limits::default(), r#"{"other":1}"#).unwrap();
+    let role = Role::Follow(leader.trail().clone(), false);
+    let config = RunnerConfig::default();
+    let runner = Runner::start(next, Box::new(tape.clone()), config, role).unwrap();
+    (runner, tape)
+}
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_follower_stands_where_the_leader_stands_and_takes_over_there() {
+    let (old, tape) = start(Limits::default(), 0);
+    let (new, other) = follower(&old);
+    for sequence in 0..50 {
+        other.batch(sequence);
+    }
+    for sequence in 0..30 {
+        tape.batch(sequence);
+    }
+    until("30 batches", || batches(&old) == 30);
+    until("the same 30", || batches(&new) == 30);
+    let behind = |a: &Runner, b: &Runner| a.trail().behind(b.trail(), |_| true);
+    assert_eq!(behind(&new, &old), Some(0), "and never further");
+
+    assert!(old.play(Role::Hold, SOON));
+    tape.batch(30);
+    assert!(new.play(Role::Lead(Some(old.trail().clone())), SOON));
+    until("the rest", || batches(&new) == 50);
+    let answer = ask(&old).unwrap();
+    let position = answer.positions[0].position;
+    assert_eq!(
+        position.map(|p| p.sequence),
+        Some(29),
+        "it holds, and answers"
     );
-    assert!(heard.recv_timeout(Duration::from_secs(20)).unwrap());
-    tape.batch(3);
-    until("a batch", || batches(&runner) > 0);
-    assert_eq!(runner.status().generation, 2);
-    assert_eq!(ask(&runner).unwrap().rows.len(), 1);
+
+    assert!(old.play(Role::Follow(new.trail().clone(), false), SOON));
+    until("what it had missed", || batches(&old) == 31);
+    assert_eq!(behind(&old, &new), Some(19), "nothing more came to it");
+    assert_eq!(tape.rewinds() + other.rewinds(), 0);
 }
 
 #[test]
-fn a_swap_feeds_the_new_instance_from_the_start() {
-    let (runner, tape) = start(Limits::default(), 0);
-    for sequence in 0..50 {
-        tape.batch(sequence);
+fn a_follower_waits_for_a_leader_that_is_down() {
+    let (old, tape) = start(Limits::default(), 1);
+    tape.batch(0);
+    let (new, other) = follower(&old);
+    other.batch(0);
+    until("one batch", || batches(&new) == 1);
+    tape.batch(100);
+    until("its end", || old.status().state == State::Failed);
+    for sequence in 1..5 {
+        other.batch(sequence);
     }
-    until("50 batches", || batches(&runner) == 50);
-    let (send, heard) = channel();
-    let next = candidate(Limits::default(), r#"{"other":1}"#).unwrap();
-    runner.swap(
-        next,
-        Reply::new(move |ran| send.send(ran).unwrap(), || false),
-    );
-    assert!(heard.recv_timeout(Duration::from_secs(20)).unwrap());
-    until("100 batches", || batches(&runner) == 100);
-    assert_eq!(tape.rewinds(), 1);
-    let answer = ask(&runner).unwrap();
-    assert_eq!(answer.positions[0].position.map(|p| p.sequence), Some(49));
-    assert!(answer.positions[0].complete);
+    assert!(new.play(Role::Lead(Some(old.trail().clone())), SOON));
+    until("all of them", || batches(&new) == 5);
 }
 
 #[test]
@@ -282,7 +311,7 @@ fn state_moves_to_a_candidate_while_the_old_one_goes_on() {
     rest.push(Item::Change(joined(2)));
     rest.batch(10);
     let config = RunnerConfig::default();
-    let new = Runner::start(next, Box::new(rest), config).unwrap();
+    let new = Runner::start(next, Box::new(rest), config, Role::Lead(None)).unwrap();
     until("its batch", || batches(&new) == 1);
     let answer = ask(&new).unwrap();
     let at = |i: usize| answer.positions[i].position.map(|p| p.sequence);

@@ -1,7 +1,7 @@
 //! The control socket's client.
 
 use super::{bad_reply, unreachable};
-use crate::{ErrorBody, PluginStatus, QueryError, Reloaded, SourceStatus, Status};
+use crate::{ErrorBody, PluginStatus, QueryError, Reloaded, RolledBack, SourceStatus, Status};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
@@ -66,6 +66,14 @@ impl ControlClient {
     /// As for [`ControlClient::status`]; refused when what ran before was kept.
     pub fn reload(&self) -> Result<Reloaded, QueryError> {
         self.call("reload")
+    }
+
+    /// Brings the build of a plugin that ran before back.
+    ///
+    /// # Errors
+    /// As for [`ControlClient::status`]; refused when there is none.
+    pub fn roll_back(&self, plugin: &str) -> Result<RolledBack, QueryError> {
+        self.call(&format!("rollback {plugin}"))
     }
 
     fn call<T: DeserializeOwned>(&self, word: &str) -> Result<T, QueryError> {

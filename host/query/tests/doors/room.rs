@@ -6,7 +6,7 @@ use penstock_event::{
 };
 use penstock_query::{
     Control, ControlError, Doors, DoorsConfig, Gate, Health, Lookups, PluginStatus, PositionStatus,
-    Readiness, ReadyLatch, Register, Reloaded, Reply, SourceStatus, Status, Unregister,
+    Readiness, ReadyLatch, Register, Reloaded, Reply, RolledBack, SourceStatus, Status, Unregister,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -205,6 +205,18 @@ impl Control for Room {
         }
         self.unregistered.lock().unwrap().push(which);
         Ok(2)
+    }
+
+    fn roll_back(&self, plugin: &str) -> Result<RolledBack, ControlError> {
+        if plugin != "index" {
+            return Err(ControlError::NotFound(format!(
+                "no plugin is called {plugin:?}"
+            )));
+        }
+        Ok(RolledBack {
+            plugin: plugin.into(),
+            generation: 1,
+        })
     }
 
     fn reload(&self) -> Result<Reloaded, ControlError> {

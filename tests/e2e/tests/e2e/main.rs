@@ -17,6 +17,7 @@ mod plugin_cli;
 mod plugins_dropin;
 mod plugins_hostile;
 mod plugins_lanes;
+mod plugins_swap;
 mod query;
 mod query_cli;
 mod relayed;

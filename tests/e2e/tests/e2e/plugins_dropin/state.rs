@@ -37,7 +37,9 @@ fn it_moves_when_nobody_holds_the_past_any_more() {
 
 /// Drops `faulty` in again, with a fault of its state's interface.
 fn drop_faulty(daemon: &Daemon, fault: &str, place: &str) {
-    let toml = format!("{GRANTS}[config]\nfault = \"{fault}\"\nin = \"{place}\"\n");
+    let toml = format!(
+        "{GRANTS}[swap]\nprobation_s = 0\n[config]\nfault = \"{fault}\"\nin = \"{place}\"\n"
+    );
     let home = daemon.home.path();
     drop_plugin(home, "faulty", &plugin_file("faulty"), Some(&toml));
 }

@@ -1,17 +1,24 @@
 //! The runner's thread. See [`Runner`](crate::Runner) for the picture.
 
+mod asked;
+mod life;
+mod parked;
+mod role;
+
+pub use role::Role;
+
 use crate::answers::Applied;
 use crate::backoff::Backoff;
-use crate::handover::{HELD, Moving, PIECE_BYTES, Step};
-use crate::mailbox::{Lookup, Mailbox, Other, Request, Swap};
+use crate::handover::{Moving, PIECE_BYTES, Step};
+use crate::mailbox::{Mailbox, Other};
 use crate::meter::Meter;
 use crate::runner::{Candidate, Kit, RunnerConfig};
-use crate::status::LastError;
+use crate::trail::Trail;
 use crate::{CallError, Feed, Instance, State};
-use penstock_event::{
-    Answer, Batch, Change, ColumnSet, GapReason, Item, LookupError, Position, SourceId,
-};
-use std::collections::VecDeque;
+use parked::Parked;
+use penstock_event::{Batch, Change, ColumnSet, GapReason, Item, Position, SourceId};
+use role::Part;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,8 +36,9 @@ pub(crate) struct Worker {
     aside: VecDeque<(SourceId, Position)>,
     /// A candidate takes the state over.
     moving: Option<Moving>,
-    /// Items that waited for that.
-    backlog: VecDeque<Item>,
+    parked: Parked,
+    part: Part,
+    trail: Arc<Trail>,
     /// Items and lookups that the published status does not show yet.
     unpublished: u32,
     published: Instant,
@@ -46,10 +54,6 @@ enum Phase {
     Down(Option<Instant>),
 }
 
-/// Lookups before the next waiting batch, and the time they may take.
-const LOOKUPS: usize = 64;
-const LOOKUP_TIME: Duration = Duration::from_micros(500);
-
 /// Items and lookups, or time, between two publications of the status.
 const PUBLISH_EVERY: u32 = 256;
 const PUBLISH_TIME: Duration = Duration::from_millis(10);
@@ -62,9 +66,6 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How long until a candidate may have room for the next piece.
 const ROOM: Duration = Duration::from_millis(1);
 
-/// Batches set aside that are remembered.
-const MAX_ASIDE: usize = 64;
-
 // === impl Worker ===
 
 impl Worker {
@@ -74,6 +75,7 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         meter: Meter,
         config: RunnerConfig,
+        trail: Arc<Trail>,
     ) -> Self {
         let kit = candidate.kit.clone();
         Self {
@@ -83,7 +85,9 @@ impl Worker {
             feed,
             mailbox,
             moving: None,
-            backlog: VecDeque::new(),
+            parked: Parked::default(),
+            part: Part::leads(HashMap::new()),
+            trail,
             meter,
             backoff: Backoff::new(config.restarts),
             suspect: None,
@@ -93,7 +97,9 @@ impl Worker {
         }
     }
 
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(mut self, role: Role) {
+        self.play(role);
+        self.trail.leads(std::thread::current());
         self.mailbox.attach(std::thread::current());
         self.mailbox.runs(self.kit.setup.cut.clone());
         self.feed.attach(std::thread::current());
@@ -104,10 +110,15 @@ impl Worker {
                     while Instant::now() < until && self.item() {}
                     break;
                 }
-                Some(Other::Swap(swap)) => self.swap(swap),
+                Some(Other::Role(role, taken)) => {
+                    self.play(role);
+                    taken.send(());
+                }
                 Some(Other::HandOver(out)) => {
                     let schema = self.meter.now.description.state_schema;
-                    self.moving = Some(Moving::new(out, schema, self.applied.ids()));
+                    let whole = !self.kit.compiled.summary.features.state;
+                    let sources = self.applied.ids();
+                    self.moving = Some(Moving::new(out, schema, whole, sources));
                 }
                 Some(Other::Request(request)) => {
                     self.request(request);
@@ -116,6 +127,9 @@ impl Worker {
                 None => {}
             }
             worked |= self.move_on();
+            if self.trail.wants_all() {
+                self.trail.all(self.applied.marks());
+            }
             worked |= self.item();
             self.tick();
             self.rebuild();
@@ -131,74 +145,14 @@ impl Worker {
         self.refresh();
     }
 
-    /// Answers lookups, within the budget; true if there were any.
-    fn lookups(&mut self) -> bool {
-        if self.mailbox.lookups() == 0 {
-            return false;
+    /// From now on it is this to the others.
+    fn play(&mut self, role: Role) {
+        self.part = Part::take(role);
+        self.meter.leads = self.part.speaks();
+        if !self.meter.leads {
+            // How far it is shows there.
+            self.trail.all(self.applied.marks());
         }
-        let end = Instant::now() + LOOKUP_TIME;
-        for done in 0..LOOKUPS {
-            let Some(lookup) = self.mailbox.next_lookup() else {
-                return done > 0;
-            };
-            self.lookup(lookup);
-            if Instant::now() >= end {
-                break;
-            }
-        }
-        true
-    }
-
-    fn lookup(&mut self, lookup: Lookup) {
-        let answer = self.find(&lookup);
-        // Nobody waits for a late answer; it is one nonetheless.
-        self.meter.lookup(answer.as_ref().err().map(code));
-        self.unpublished += 1;
-        lookup.reply.send(answer);
-    }
-
-    fn find(&mut self, lookup: &Lookup) -> Result<Answer, LookupError> {
-        let query = &lookup.query;
-        if Instant::now() >= lookup.expires {
-            return Err(LookupError::Deadline);
-        }
-        let name = &self.kit.setup.name;
-        if !self.kit.compiled.summary.features.lookup {
-            return Err(LookupError::NoPlugin(name.to_string()));
-        }
-        self.applied.serves(query)?;
-        let Phase::Up { instance, .. } = &mut self.phase else {
-            return Ok(self.applied.answer(query, Vec::new()));
-        };
-        match instance.find(query) {
-            Ok(rows) => Ok(self.applied.answer(query, rows)),
-            Err(CallError::Refused(why)) => Err(LookupError::Failed(why)),
-            Err(error) => {
-                let why = format!("plugin {name}: {error}");
-                self.after(&error, "find");
-                Err(LookupError::Failed(why))
-            }
-        }
-    }
-
-    fn request(&mut self, request: Request) {
-        let answer = if Instant::now() >= request.expires {
-            Err(LookupError::Deadline)
-        } else if let Phase::Up { instance, .. } = &mut self.phase {
-            match instance.request(&request.body) {
-                Ok(body) => {
-                    self.meter.now.requests += 1;
-                    Ok(body)
-                }
-                Err(error) => {
-                    self.after(&error, "handle");
-                    Err(LookupError::Failed(error.to_string()))
-                }
-            }
-        } else {
-            Err(LookupError::Failed("the plugin is down".to_owned()))
-        };
-        request.reply.send(answer);
     }
 
     /// Hands a piece of the state over, if a candidate waits for it.
@@ -214,8 +168,9 @@ impl Worker {
             Step::Wait => return false,
             Step::Over => self.moving = None,
             Step::Begin(source) => {
-                if let Some(state) = self.applied.state(source) {
-                    moving.begin(state);
+                let at = self.applied.at(source);
+                if let (Some(state), Some(at)) = (self.applied.state(source), at) {
+                    moving.begin(state, at);
                 }
             }
             Step::Piece(source, cursor) => {
@@ -237,10 +192,18 @@ impl Worker {
         let Phase::Up { instance, .. } = &mut self.phase else {
             return false;
         };
-        let next = next_item(&mut self.backlog, &self.moving, &mut *self.feed);
-        let Some((item, fed)) = next else {
+        if self.part.holds() {
+            return false;
+        }
+        let (moving, part) = (&self.moving, &mut self.part);
+        let held = |item: &Item| moving.as_ref().is_some_and(|m| m.holds(item.source()));
+        let may = |item: &Item| !held(item) && part.may(item);
+        let Some((item, fed)) = self.parked.next(&mut *self.feed, may) else {
             return false;
         };
+        let shadow = self.part.shadows() || self.trail.shadowed();
+        instance.set_effects(!self.part.mutes(&item));
+        instance.record(shadow);
         let outcome = match &item {
             Item::Batch(batch) => {
                 let key = (batch.source, batch.position());
@@ -255,8 +218,11 @@ impl Worker {
             }
             Item::Change(change) => self.change(change),
         };
-        if fed && !matches!(&outcome, Err((error, _)) if error.is_fatal()) {
-            self.feed.done();
+        if !matches!(&outcome, Err((error, _)) if error.is_fatal()) {
+            if fed {
+                self.feed.done();
+            }
+            self.handled(&item, shadow);
         }
         if let Err((error, call)) = outcome {
             let key = match &item {
@@ -276,6 +242,25 @@ impl Worker {
             self.refresh();
         }
         true
+    }
+
+    /// Tells those who follow, and compares with who leads.
+    fn handled(&mut self, item: &Item, shadow: bool) {
+        let Some((source, mark)) = self.applied.mark(item) else {
+            return;
+        };
+        let said = match &mut self.phase {
+            Phase::Up { instance, .. } if shadow => Some(instance.said()),
+            _ => None,
+        };
+        if self.trail.followed() || !self.part.speaks() {
+            self.trail.note(source, mark, said);
+        }
+        if let Some(said) = said {
+            let plugin = &self.kit.setup.name;
+            self.part
+                .compare(plugin, (source, mark), said, &mut self.meter.now.shadow);
+        }
     }
 
     fn batch(&mut self, batch: &Batch) -> Result<(), (CallError, &'static str)> {
@@ -329,21 +314,6 @@ impl Worker {
         })
     }
 
-    /// A batch killed the instance, or something else did (none).
-    fn suspect(&mut self, key: Option<(SourceId, Position)>) {
-        if let Some(key) = key
-            && self.suspect == Some(key)
-        {
-            if self.aside.len() >= MAX_ASIDE {
-                self.aside.pop_front();
-            }
-            self.aside.push_back(key);
-            self.suspect = None;
-        } else {
-            self.suspect = key;
-        }
-    }
-
     fn tick(&mut self) {
         let Phase::Up {
             instance,
@@ -357,88 +327,13 @@ impl Worker {
         if now < *next {
             return;
         }
+        if self.part.holds() {
+            return;
+        }
         *next = now + *every;
+        instance.set_effects(self.part.speaks());
         if let Err(error) = instance.tick() {
             self.after(&error, "tick");
-        }
-    }
-
-    fn swap(&mut self, swap: Swap) {
-        let candidate = *swap.candidate;
-        self.kit = candidate.kit.clone();
-        self.mailbox.runs(self.kit.setup.cut.clone());
-        self.meter.now.generation += 1;
-        candidate.describe_in(&mut self.meter.now);
-        self.backoff.reset();
-        self.suspect = None;
-        self.aside.clear();
-        self.take(candidate);
-        swap.reply.send(true);
-    }
-
-    /// Another instance, which knows nothing yet.
-    fn take(&mut self, candidate: Candidate) {
-        // Whatever waited comes again.
-        self.moving = None;
-        self.backlog.clear();
-        self.phase = up(candidate);
-        self.applied.lose();
-        self.feed.rewind();
-        self.refresh();
-    }
-
-    /// What an error of a call means for the instance.
-    fn after(&mut self, error: &CallError, call: &'static str) {
-        let plugin = &self.kit.setup.name;
-        if error.is_fatal() {
-            tracing::warn!(%plugin, call, code = error.code(), "plugin failed: {error}");
-            self.fail(LastError::of(error, call));
-        } else {
-            tracing::debug!(%plugin, call, code = error.code(), "{error}");
-            self.meter.now.last_error = Some(LastError::of(error, call));
-        }
-    }
-
-    fn fail(&mut self, error: LastError) {
-        let now = Instant::now();
-        let lived = match &self.phase {
-            Phase::Up { since, .. } => now.saturating_duration_since(*since),
-            Phase::Down(_) => Duration::ZERO,
-        };
-        let wait = self.backoff.failed(lived, rand::random());
-        let state = match wait {
-            Some(_) => State::Backoff,
-            None => State::Failed,
-        };
-        if wait.is_none() {
-            tracing::error!(
-                plugin = %self.kit.setup.name, code = error.code,
-                "plugin failed too often in a row: it stays down until it is replaced"
-            );
-        }
-        self.phase = Phase::Down(wait.map(|wait| now + wait));
-        self.applied.lose();
-        self.meter.failed(error, state);
-    }
-
-    /// Makes another instance once the wait is over.
-    fn rebuild(&mut self) {
-        let Phase::Down(Some(when)) = self.phase else {
-            return;
-        };
-        if Instant::now() < when {
-            return;
-        }
-        self.meter.now.restarts += 1;
-        let kit = &self.kit;
-        match Candidate::prepare(&kit.host, &kit.compiled, &kit.setup) {
-            Ok(candidate) => {
-                candidate.describe_in(&mut self.meter.now);
-                self.take(candidate);
-            }
-            Err(error) => {
-                self.fail(LastError::new(error.code(), "start", error.to_string()));
-            }
         }
     }
 
@@ -472,53 +367,14 @@ impl Worker {
     }
 }
 
-/// The next item that need not wait for its source to be moved, and whether it comes
-/// from the feed and has not been called done yet.
-fn next_item(
-    backlog: &mut VecDeque<Item>,
-    moving: &Option<Moving>,
-    feed: &mut dyn Feed,
-) -> Option<(Item, bool)> {
-    let waits = |item: &Item| {
-        let moving = moving.as_ref();
-        moving.is_some_and(|moving| moving.holds(item.source()))
-    };
-    if backlog.front().is_some_and(|first| !waits(first)) {
-        return backlog.pop_front().map(|item| (item, false));
-    }
-    while backlog.len() < HELD {
-        let item = feed.next()?;
-        if !waits(&item) {
-            return Some((item, true));
-        }
-        feed.done();
-        backlog.push_back(item);
-    }
-    None
-}
-
 fn up(candidate: Candidate) -> Phase {
     let Candidate {
-        mut instance,
-        interval,
-        ..
+        instance, interval, ..
     } = candidate;
-    instance.set_effects(true);
     let now = Instant::now();
     Phase::Up {
         instance: Box::new(instance),
         since: now,
         tick: interval.map(|every| (every, now + every)),
-    }
-}
-
-fn code(error: &LookupError) -> &'static str {
-    match error {
-        LookupError::NoPlugin(_) | LookupError::NoRequests(_) => "no_plugin",
-        LookupError::Loading(_) => "loading",
-        LookupError::NoModel(_) => "no_model",
-        LookupError::Busy => "busy",
-        LookupError::Deadline => "deadline",
-        LookupError::Failed(_) => "failed",
     }
 }

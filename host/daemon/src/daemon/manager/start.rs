@@ -1,0 +1,188 @@
+//! From a build to an instance: checked, tried out, given what the one before it
+//! holds, and started. Start, reload and rollback share this path.
+
+use super::Worker;
+use crate::daemon::load::{Build, Load, refusal, setup};
+use crate::daemon::plugins::{Plugins, Running};
+use crate::daemon::scan::Found;
+use crate::daemon::sinks::Outlets;
+use penstock_plugin::{Candidate, Features, Past, Role, Runner, RunnerConfig, Setup};
+use penstock_route::{Filter, LaneConfig};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Batches of each source that a new build is tried out on.
+const RECENT: usize = 64;
+/// How long state may take to move.
+const HAND_OVER: Duration = Duration::from_secs(60);
+
+/// What a new build meets.
+struct Predecessor {
+    runner: Arc<Runner>,
+    features: Features,
+    effects_only: bool,
+    outlets: Outlets,
+}
+
+impl Worker {
+    /// Compiles and starts what lies in the files.
+    pub(super) fn load(&mut self, name: &str, found: &Found, load: Load) -> Result<(), String> {
+        let plugins = &self.plugins;
+        let compiled = plugins
+            .host
+            .compile(&load.wasm, &load.file.grants, &load.file.limits)
+            .map_err(|e| refusal(&e, found))?;
+        let build = Build {
+            compiled,
+            file: load.file,
+            digest: load.digest,
+            found: found.clone(),
+        };
+        self.start(name, Arc::new(build))
+    }
+
+    /// Starts a build: at once where nothing runs, else beside what does.
+    pub(super) fn start(&mut self, name: &str, build: Arc<Build>) -> Result<(), String> {
+        let plugins = self.plugins.clone();
+        let summary = &build.compiled.summary;
+        let features = summary.features;
+        if features.lookup
+            && plugins.default.is_none()
+            && let Some(other) = plugins.other_index(name)
+        {
+            return Err(format!(
+                "{other} answers lookups already; say which is the default: `lookup` under [query]"
+            ));
+        }
+        let publishes = summary.imports.contains(&penstock_plugin::Grant::Publish);
+        let effects_only = publishes && !features.lookup && !features.request && !features.state;
+        let before = predecessor(&plugins, name);
+        let theirs = before.as_ref().map(|b| b.outlets.clone());
+        let theirs = theirs.unwrap_or_default();
+        let outlets = Outlets::plan(name, &build.file.sink, &theirs, &plugins.home);
+        let setup = setup(&build.file, name, outlets.publishers())?;
+        let mut candidate = prepare(&plugins, &build, &setup)?;
+        let filter = Filter::new(&build.file.sources);
+        if before.is_some() {
+            // It may take over without seeing what came before: so it is seen here
+            // whether it can handle that.
+            let recent = plugins.router.recent(&filter, candidate.wants(), RECENT);
+            let trial = prepare(&plugins, &build, &setup)?;
+            let tried = trial.try_out(&recent);
+            tried.map_err(|e| format!("failed on recent batches: {e}"))?;
+        }
+        let past = match &before {
+            Some(before) if before.hands_over(features, effects_only) => {
+                inherit(name, &before.runner, &mut candidate)?
+            }
+            _ => Past::default(),
+        };
+        self.drop_warming(name);
+        if before.is_none() {
+            let opened = outlets.open(&theirs, &plugins.context);
+            opened.map_err(|e| e.to_string())?;
+        }
+        let lane = plugins.router.open_from(
+            LaneConfig {
+                name: name.into(),
+                filter,
+                columns: candidate.wants(),
+                bytes: build.file.lane_bytes,
+                when_full: build.file.when_full,
+            },
+            &past.positions,
+        );
+        let feed = crate::daemon::feed::LaneFeed {
+            router: plugins.router.clone(),
+            lane: Arc::clone(&lane),
+            effects_only,
+        };
+        let config = RunnerConfig {
+            max_lookups: plugins.max_lookups,
+            ..RunnerConfig::default()
+        };
+        let role = match &before {
+            Some(before) => {
+                Role::Follow(before.runner.trail().clone(), build.file.swap.shadow_s > 0)
+            }
+            None => Role::Lead(None),
+        };
+        let runner = match Runner::start(candidate, Box::new(feed), config, role) {
+            Ok(runner) => Arc::new(runner),
+            Err(e) => {
+                plugins.router.close(&lane);
+                return Err(format!("no thread to be had: {e}"));
+            }
+        };
+        let mut table = plugins.lock();
+        let entry = table.entry(name.into()).or_default();
+        let new = Running {
+            runner,
+            lane,
+            features,
+            effects_only,
+            generation: entry.generations + 1,
+            since: Instant::now(),
+            build,
+            outlets,
+        };
+        entry.refused = None;
+        entry.disabled = false;
+        match before {
+            Some(_) => {
+                self.warming_since.insert(name.into(), Instant::now());
+                entry.warming = Some(new);
+            }
+            None => {
+                entry.generations = new.generation;
+                entry.running = Some(new);
+            }
+        }
+        Ok(())
+    }
+
+    /// A newer build comes before this one had its turn.
+    pub(super) fn drop_warming(&mut self, name: &str) {
+        self.warming_since.remove(name);
+        let warming = (self.plugins.lock().get_mut(name)).and_then(|e| e.warming.take());
+        if let Some(old) = warming {
+            self.plugins.retire(old, Duration::ZERO);
+        }
+    }
+}
+
+impl Predecessor {
+    /// Whether a successor goes on from where it stands.
+    fn hands_over(&self, features: Features, effects_only: bool) -> bool {
+        (self.features.state && features.state) || (self.effects_only && effects_only)
+    }
+}
+
+fn predecessor(plugins: &Plugins, name: &str) -> Option<Predecessor> {
+    let table = plugins.lock();
+    let running = table.get(name)?.running.as_ref()?;
+    Some(Predecessor {
+        runner: running.runner.clone(),
+        features: running.features,
+        effects_only: running.effects_only,
+        outlets: running.outlets.clone(),
+    })
+}
+
+fn prepare(plugins: &Plugins, build: &Build, setup: &Arc<Setup>) -> Result<Candidate, String> {
+    let candidate = Candidate::prepare(&plugins.host, &build.compiled, setup);
+    candidate.map_err(|e| refusal(&e, &build.found))
+}
+
+/// Takes over what the running build holds. What cannot be taken over is fed anew.
+fn inherit(name: &str, from: &Runner, candidate: &mut Candidate) -> Result<Past, String> {
+    let begun = Instant::now();
+    let past = from.hand_over(candidate, HAND_OVER);
+    let past = past.map_err(|e| e.to_string())?;
+    let (took, sources) = (begun.elapsed(), past.positions.len());
+    tracing::info!(plugin = name, sources, "state taken over in {took:?}");
+    for (source, why) in &past.anew {
+        tracing::warn!(plugin = name, %source, "state not taken over, fed anew: {why}");
+    }
+    Ok(past)
+}

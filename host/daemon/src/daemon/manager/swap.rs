@@ -1,0 +1,401 @@
+//! One build after another.
+//!
+//! ```text
+//!            caught up: hold, take over          on probation
+//! warming ──────────────────────────────> running ───────────────> running alone
+//!    │ fails                                │ fails, or refuses more than the one before
+//!    v                                      v
+//! refused; what ran goes on              rolled back: the one before leads again,
+//!                                        the new one's files are in quarantine
+//! ```
+//! While it warms up, the new build follows the running one: it handles no batch that
+//! the other has not handled, its effects off. To take over, the running one holds at
+//! a batch boundary until the new one stands where it stands. On probation it is the
+//! other way round, so that the one before can take over as well.
+
+use super::Worker;
+use crate::daemon::plugins::{Probation, Running};
+use crate::daemon::sinks::Outlets;
+use penstock_plugin::{Role, State, Status};
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+/// How long a build may take to catch up before it takes over anyway.
+const WARM_UP: Duration = Duration::from_secs(30);
+/// Batches that a caught-up build may be behind, events flowing.
+const FEW: u64 = 64;
+/// How long the running build may hold, at most.
+const HOLD: Duration = Duration::from_millis(200);
+/// A role is taken up when the call under way is over.
+const ROLE: Duration = Duration::from_secs(5);
+/// Batches of a probation before refusals are compared.
+const SAMPLE: u64 = 64;
+
+/// What to do with a build that warms up.
+enum Verdict {
+    Wait,
+    Refuse(String),
+    Take,
+}
+
+impl Worker {
+    /// Those that have caught up take over; those that fail are refused.
+    pub(super) fn promote(&mut self) {
+        let names: Vec<String> = self.warming_since.keys().cloned().collect();
+        for name in names {
+            match self.judge(&name) {
+                Verdict::Wait => {}
+                Verdict::Refuse(why) => self.give_up(&name, why),
+                Verdict::Take => {
+                    if let Err(why) = self.take_over(&name) {
+                        self.give_up(&name, why);
+                    }
+                }
+            }
+        }
+    }
+
+    fn judge(&mut self, name: &str) -> Verdict {
+        let Some(since) = self.warming_since.get(name).copied() else {
+            return Verdict::Wait;
+        };
+        let table = self.plugins.lock();
+        let entry = table.get(name);
+        let pair = entry.and_then(|e| Some((e.running.as_ref()?, e.warming.as_ref()?)));
+        let Some((old, new)) = pair else {
+            drop(table);
+            self.warming_since.remove(name);
+            return Verdict::Wait;
+        };
+        let status = new.runner.status();
+        if status.restarts > 0 || status.last_error.is_some() {
+            let error = status.last_error;
+            let error = error.map(|e| format!("{}: {}", e.call, e.message));
+            let error = error.unwrap_or_default();
+            return Verdict::Refuse(format!("failed while catching up: {error}"));
+        }
+        let shadow = Duration::from_secs(new.build.file.swap.shadow_s);
+        let caught_up = self.behind(old, new).is_some_and(|b| b <= FEW);
+        match since.elapsed() {
+            passed if caught_up && passed >= shadow => Verdict::Take,
+            passed if passed >= shadow + WARM_UP => Verdict::Take,
+            _ => Verdict::Wait,
+        }
+    }
+
+    /// Batches that `new` has yet to handle to stand where `old` stands.
+    fn behind(&self, old: &Running, new: &Running) -> Option<u64> {
+        let reads = self.plugins.router.reads(&new.lane);
+        lag(old, new, &reads)
+    }
+
+    /// The new build leads from the next batch on. An error refuses it; the running
+    /// one goes on then.
+    fn take_over(&mut self, name: &str) -> Result<(), String> {
+        let late = (self.warming_since.get(name)).is_some_and(|s| s.elapsed() > WARM_UP);
+        let plugins = self.plugins.clone();
+        let found = {
+            let table = plugins.lock();
+            let entry = table.get(name);
+            entry.and_then(|e| Some((e.running.as_ref()?.handle(), e.warming.as_ref()?.handle())))
+        };
+        let Some((old, new)) = found else {
+            return Ok(());
+        };
+        let reads = plugins.router.reads(&new.lane);
+        let held = Instant::now();
+        let holds = old.runner.play(Role::Hold, HOLD);
+        let stands = || {
+            new.runner
+                .trail()
+                .behind(old.runner.trail(), |s| reads.contains(&s))
+        };
+        while holds && stands() != Some(0) && held.elapsed() < HOLD {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        if (!holds || stands() != Some(0)) && !late {
+            // Busier than it seemed: another time.
+            old.runner.play(Role::Lead(None), ROLE);
+            return Ok(());
+        }
+        if let Err(error) = new.outlets.open(&old.outlets, &plugins.context) {
+            old.runner.play(Role::Lead(None), ROLE);
+            return Err(error.to_string());
+        }
+        let after = Some(old.runner.trail().clone());
+        new.runner.play(Role::Lead(after), ROLE);
+        let pause = held.elapsed();
+        let since = self.warming_since.remove(name);
+        let mut table = plugins.lock();
+        let Some(entry) = table.get_mut(name) else {
+            return Ok(());
+        };
+        let Some(warming) = entry.warming.take() else {
+            return Ok(());
+        };
+        let rules = warming.build.file.swap.clone();
+        entry.generations = warming.generation;
+        let shadow = warming.runner.status().shadow;
+        let replaced = entry.running.replace(warming);
+        let older = entry.before.take();
+        entry.previous = replaced.as_ref().map(|old| old.build.clone());
+        if std::mem::take(&mut entry.rolled_back) {
+            entry.previous = None;
+        }
+        let stays = rules.probation_s > 0 && rules.probation_batches > 0;
+        let begun = || Probation::begin(&rules, old.runner.status(), new.runner.status());
+        entry.probation = stays.then(begun);
+        let replaced = match stays {
+            true => {
+                entry.before = replaced;
+                None
+            }
+            false => replaced,
+        };
+        drop(table);
+        if stays {
+            let trail = new.runner.trail().clone();
+            old.runner.play(Role::Follow(trail, false), ROLE);
+        }
+        let kept = [
+            Some(new.outlets.clone()),
+            stays.then(|| old.outlets.clone()),
+        ];
+        let kept: Vec<_> = kept.iter().flatten().collect();
+        // Who is ended is nobody's any more.
+        drop((old, new));
+        for gone in older.into_iter().chain(replaced) {
+            self.end(gone, &kept);
+        }
+        if rules.shadow_s > 0 {
+            let (same, different, unknown) = (shadow.same, shadow.different, shadow.unknown);
+            tracing::info!(plugin = name, same, different, unknown, "shadow ended");
+        }
+        if late {
+            tracing::warn!(plugin = name, "takes over before it has caught up");
+        }
+        let took = since.map(|since| since.elapsed()).unwrap_or_default();
+        tracing::info!(
+            plugin = name,
+            "swapped after {took:?}, events held for {pause:?}"
+        );
+        metrics::histogram!("penstock_plugin_swap_pause_seconds", "plugin" => name.to_string())
+            .record(pause.as_secs_f64());
+        Ok(())
+    }
+
+    /// The new build is refused, and what ran before goes on.
+    fn give_up(&mut self, name: &str, why: String) {
+        self.warming_since.remove(name);
+        let mut table = self.plugins.lock();
+        let Some(entry) = table.get_mut(name) else {
+            return;
+        };
+        let new = entry.warming.take();
+        // Its files put back as they were are no change.
+        let running = entry.running.as_ref().map(|r| r.build.digest);
+        drop(table);
+        match running {
+            Some(files) => self.digests.insert(name.into(), files),
+            None => self.digests.remove(name),
+        };
+        self.refuse(name, why);
+        if let Some(new) = new {
+            self.plugins.retire(new, Duration::ZERO);
+        }
+    }
+
+    /// Looks after builds on probation: they pass, or are rolled back.
+    pub(super) fn prove(&mut self) {
+        let names: Vec<String> = {
+            let table = self.plugins.lock();
+            let on_probation = table.iter().filter(|(_, e)| e.probation.is_some());
+            on_probation.map(|(name, _)| name.clone()).collect()
+        };
+        for name in names {
+            let table = self.plugins.lock();
+            let Some(entry) = table.get(&name) else {
+                continue;
+            };
+            let (Some(running), Some(probation)) = (&entry.running, &entry.probation) else {
+                continue;
+            };
+            let Some(before) = &entry.before else {
+                continue;
+            };
+            let (new, old) = (running.runner.status(), before.runner.status());
+            let worse = compare(probation, &new, &old);
+            let over = probation.over(&new);
+            let lost = old.state != State::Running || old.restarts > probation.old.restarts;
+            drop(table);
+            if new.state != State::Running || new.restarts > 0 {
+                let error = new.last_error;
+                let error = error.map(|e| format!("{}: {}: {}", e.call, e.code, e.message));
+                let why = format!("failed on probation: {}", error.unwrap_or_default());
+                self.roll_back(&name, &why, "failed");
+            } else if let Some(why) = worse {
+                self.roll_back(&name, &why, "errors");
+            } else if lost {
+                tracing::warn!(
+                    plugin = name,
+                    "the build before failed: there is no way back"
+                );
+                self.pass(&name);
+            } else if over {
+                tracing::info!(plugin = name, "probation passed");
+                self.pass(&name);
+            }
+        }
+    }
+
+    /// The new build stays.
+    pub(super) fn pass(&mut self, name: &str) {
+        let (before, kept) = {
+            let mut table = self.plugins.lock();
+            let Some(entry) = table.get_mut(name) else {
+                return;
+            };
+            entry.probation = None;
+            let kept = entry.running.as_ref().map(|r| r.outlets.clone());
+            (entry.before.take(), kept.unwrap_or_default())
+        };
+        if let Some(before) = before {
+            self.end(before, &[&kept]);
+        }
+    }
+
+    /// Back to the build before, while it is still there: true if it was.
+    pub(super) fn roll_back(&mut self, name: &str, why: &str, reason: &'static str) -> bool {
+        let plugins = self.plugins.clone();
+        let found = {
+            let table = plugins.lock();
+            let entry = table.get(name);
+            entry.and_then(|e| Some((e.before.as_ref()?.handle(), e.running.as_ref()?.handle())))
+        };
+        let Some((old, new)) = found else {
+            return false;
+        };
+        // A call that goes on is cut short when it is retired.
+        new.runner.play(Role::Hold, HOLD);
+        if let Err(error) = old.outlets.open(&new.outlets, &plugins.context) {
+            tracing::error!(
+                plugin = name,
+                "a sink of the build before cannot open: {error}"
+            );
+        }
+        let after = Some(new.runner.trail().clone());
+        old.runner.play(Role::Lead(after), ROLE);
+        let mut table = plugins.lock();
+        let Some(entry) = table.get_mut(name) else {
+            return false;
+        };
+        let gone = std::mem::replace(&mut entry.running, entry.before.take());
+        entry.probation = None;
+        entry.previous = None;
+        let files = entry.running.as_ref().map(|r| r.build.digest);
+        let generation = entry.running.as_ref().map_or(0, |r| r.generation);
+        if let Some(gone) = &gone {
+            entry.quarantine.insert(gone.build.digest, why.to_owned());
+        }
+        drop(table);
+        if let Some(files) = files {
+            self.digests.insert(name.into(), files);
+        }
+        self.drop_warming(name);
+        count(name, reason);
+        self.refuse(
+            name,
+            format!("rolled back to generation {generation}: {why}"),
+        );
+        let kept = old.outlets.clone();
+        drop((old, new));
+        if let Some(gone) = gone {
+            self.end(gone, &[&kept]);
+        }
+        true
+    }
+
+    /// An operator's wish: back to the build before, running or not.
+    pub(super) fn roll_back_by_hand(&mut self, name: &str) -> Result<u64, String> {
+        const WHY: &str = "by hand";
+        if !self.roll_back(name, WHY, "hand") {
+            let (previous, current) = {
+                let table = self.plugins.lock();
+                let entry = table.get(name);
+                let entry = entry.ok_or_else(|| format!("no plugin is called {name}"))?;
+                let current = entry.running.as_ref().map(|r| r.build.digest);
+                (entry.previous.clone(), current)
+            };
+            let previous = previous
+                .ok_or("there is no build before the one that runs: nothing was swapped")?;
+            let digest = previous.digest;
+            self.start(name, previous)?;
+            self.digests.insert(name.into(), digest);
+            if let (Some(entry), Some(current)) = (self.plugins.lock().get_mut(name), current) {
+                entry.quarantine.insert(current, WHY.into());
+                entry.rolled_back = true;
+            }
+            count(name, "hand");
+        }
+        let table = self.plugins.lock();
+        let entry = table.get(name);
+        let runs = entry.and_then(|e| e.warming.as_ref().or(e.running.as_ref()));
+        Ok(runs.map_or(0, |r| r.generation))
+    }
+
+    /// Takes an instance out of service, and those of its sinks that nobody shares.
+    fn end(&self, gone: Running, kept: &[&Outlets]) {
+        let outlets = gone.outlets.clone();
+        self.plugins.retire(gone, Duration::ZERO);
+        outlets.retire(kept);
+    }
+}
+
+fn lag(old: &Running, new: &Running, reads: &HashSet<penstock_event::SourceId>) -> Option<u64> {
+    let (ours, theirs) = (new.runner.trail(), old.runner.trail());
+    ours.behind(theirs, |source| reads.contains(&source))
+}
+
+/// Whether the new build refuses or fails more than the one before, and how much.
+fn compare(probation: &Probation, new: &Status, old: &Status) -> Option<String> {
+    if probation.batches(new) < SAMPLE {
+        return None;
+    }
+    let rate = |bad: u64, all: u64| bad as f64 / all.max(1) as f64;
+    let refused = |now: &Status, then: &Status| {
+        let events = now.events.saturating_sub(then.events);
+        rate(now.refusals.saturating_sub(then.refusals), events)
+    };
+    // Both are fed the same batches.
+    let theirs = refused(old, &probation.old);
+    let ours = refused(new, &probation.new);
+    if ours > theirs {
+        return Some(format!(
+            "refuses {:.2} % of the events, the build before {:.2} %",
+            ours * 100.0,
+            theirs * 100.0
+        ));
+    }
+    // Only one of them is asked.
+    let before = &probation.old;
+    let theirs = rate(
+        before.lookup_failures,
+        before.lookups + before.lookup_failures,
+    );
+    let asked = new.lookups + new.lookup_failures;
+    let ours = rate(new.lookup_failures, asked);
+    (asked >= SAMPLE && ours > theirs).then(|| {
+        format!(
+            "fails {:.2} % of the lookups, the build before {:.2} %",
+            ours * 100.0,
+            theirs * 100.0
+        )
+    })
+}
+
+fn count(plugin: &str, reason: &'static str) {
+    metrics::counter!(
+        "penstock_plugin_rollbacks_total", "plugin" => plugin.to_string(), "reason" => reason
+    )
+    .increment(1);
+}
