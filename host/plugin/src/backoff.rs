@@ -23,6 +23,20 @@ pub struct Restarts {
     pub give_up: u32,
 }
 
+/// What a failure means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Another instance is made after a wait.
+    #[default]
+    Restart,
+    /// It ends for good, and is fed nothing any more.
+    Disable,
+    /// It stays down and keeps its place: once it is started again it goes on there, as
+    /// far as host and engines still hold what it missed.
+    Hold,
+}
+
 /// The policy's state.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -51,6 +65,11 @@ impl Backoff {
             policy,
             in_a_row: 0,
         }
+    }
+
+    /// It starts over, by hand.
+    pub(crate) fn forgive(&mut self) {
+        self.in_a_row = 0;
     }
 
     /// It failed after having lived so long. How long to wait; none: give up.

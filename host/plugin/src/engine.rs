@@ -25,6 +25,8 @@ pub struct Compiled {
     pub(crate) pre: InstancePre<Ctx>,
     /// What the checks found.
     pub summary: Summary,
+    /// The component, for those who look into its end.
+    pub(crate) wasm: Box<[u8]>,
 }
 
 /// How often deadlines are looked at. They are this much late at most, twice.
@@ -99,7 +101,11 @@ impl Host {
             .link(&component)
             .and_then(|linker| linker.instantiate_pre(&component));
         let pre = pre.map_err(misfit)?;
-        Ok(Arc::new(Compiled { pre, summary }))
+        Ok(Arc::new(Compiled {
+            pre,
+            summary,
+            wasm: bytes.into(),
+        }))
     }
 
     fn component(&self, wasm: &[u8]) -> Result<Component, LoadError> {

@@ -1,3 +1,4 @@
+use crate::Recent;
 use penstock_event::{Item, SourceId};
 use std::thread::Thread;
 
@@ -32,6 +33,12 @@ pub trait Feed: Send {
 
     /// The plugin's state is gone: feed everything again.
     fn rewind(&mut self);
+
+    /// The last batches of a source that the host still holds, oldest first, at most
+    /// `most`.
+    fn recent(&self, _source: SourceId, _most: usize) -> Vec<Recent> {
+        Vec::new()
+    }
 
     /// What waits, for status.
     fn waiting(&self) -> Waiting;

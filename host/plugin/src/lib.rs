@@ -20,6 +20,7 @@
 mod answers;
 mod backoff;
 mod bindings;
+mod bundle;
 mod cache;
 mod cell;
 mod check;
@@ -46,7 +47,8 @@ mod trail;
 mod wasi;
 mod worker;
 
-pub use backoff::Restarts;
+pub use backoff::{OnFailure, Restarts};
+pub use bundle::{Bundle, Recent};
 pub use cache::Cache;
 pub use check::{Features, Summary};
 pub use engine::{Compiled, Host};

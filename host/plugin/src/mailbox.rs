@@ -44,6 +44,7 @@ struct Queues {
     roles: VecDeque<(Role, Reply<()>)>,
     /// The runner is to end, and may empty its feed until then.
     stop: Option<Instant>,
+    revive: bool,
     handover: Option<SyncSender<Moved>>,
     /// Ends the running call of the instance that runs.
     cut: Option<Arc<AtomicBool>>,
@@ -122,6 +123,12 @@ impl Mailbox {
         self.other(queues);
     }
 
+    pub(crate) fn revive(&self) {
+        let mut queues = self.lock();
+        queues.revive = true;
+        self.other(queues);
+    }
+
     pub(crate) fn stop(&self, drain_until: Instant) {
         let mut queues = self.lock();
         queues.stop = Some(drain_until);
@@ -163,6 +170,9 @@ impl Mailbox {
         let mut queues = self.lock();
         if let Some(until) = queues.stop {
             return Some(Other::Stop(until));
+        }
+        if std::mem::take(&mut queues.revive) {
+            return Some(Other::Revive);
         }
         if let Some((role, taken)) = queues.roles.pop_front() {
             return Some(Other::Role(role, taken));
@@ -212,6 +222,7 @@ impl Mailbox {
 pub(crate) enum Other {
     Stop(Instant),
     Role(Role, Reply<()>),
+    Revive,
     HandOver(SyncSender<Moved>),
     Request(Request),
 }

@@ -7,11 +7,12 @@ use crate::meter::{Board, Meter};
 use crate::trail::Trail;
 use crate::worker::{Role, Worker};
 use crate::{
-    CallError, Compiled, Description, Feed, Host, Instance, LoadError, Reply, Restarts, Setup,
-    State, Status,
+    CallError, Compiled, Description, Feed, Host, Instance, LoadError, OnFailure, Reply, Restarts,
+    Setup, State, Status,
 };
 use bytes::Bytes;
 use penstock_event::{Answer, ColumnSet, Item, LookupError, Query};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -44,8 +45,12 @@ pub(crate) struct Kit {
 pub struct RunnerConfig {
     /// Lookups that may wait; more are answered `Busy`.
     pub max_lookups: usize,
+    /// What a failure means.
+    pub on_failure: OnFailure,
     /// When a plugin that failed starts again.
     pub restarts: Restarts,
+    /// Where batches that are set aside are written; none: they are counted alone.
+    pub set_aside: Option<PathBuf>,
 }
 
 /// One instance on a thread of its own: batches and changes from its feed, and
@@ -172,7 +177,9 @@ impl Default for RunnerConfig {
     fn default() -> Self {
         Self {
             max_lookups: 1_024,
+            on_failure: OnFailure::Restart,
             restarts: Restarts::default(),
+            set_aside: None,
         }
     }
 }
@@ -269,6 +276,11 @@ impl Runner {
         );
         self.mailbox.role(role, taken);
         wait.recv_timeout(limit).is_ok()
+    }
+
+    /// Starts it again now, if it is down: after a wait, or held.
+    pub fn revive(&self) {
+        self.mailbox.revive();
     }
 
     /// What it has handled, for those that follow it.

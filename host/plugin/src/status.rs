@@ -14,6 +14,8 @@ pub enum State {
     Backoff,
     /// It failed too often in a row, and stays down until it is replaced.
     Failed,
+    /// It failed, and keeps its place until somebody starts it again.
+    Held,
     /// The runner has ended.
     Stopped,
 }
@@ -41,6 +43,8 @@ pub struct Status {
     pub events: u64,
     /// Their blocks.
     pub blocks: u64,
+    /// Batches set aside, since each killed two instances in a row.
+    pub set_aside: u64,
     /// Batches not handed over, since the plugin failed on them or lacked columns.
     pub dropped_batches: u64,
     /// Events it refused.

@@ -2,13 +2,13 @@
 //! the daemon's user may open (mode 0600).
 //!
 //! The protocol fits `nc -U`: a line with one word (`status`, `plugins`,
-//! `sources` or `reload`), or `rollback PLUGIN`, is answered by one line of JSON, `{"ok": …}` or
+//! `sources` or `reload`), or `rollback PLUGIN` or `restart PLUGIN`, is answered by one line of JSON, `{"ok": …}` or
 //! `{"error": "…", "code": "…"}`; then the next line may come. A socket file left
 //! by a dead process is replaced; one that answers is an error, and so is a file
 //! that is no socket.
 
 use crate::doors::told;
-use crate::{Code, Control, ErrorBody, QueryError};
+use crate::{Code, Control, ErrorBody, QueryError, Turn};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Serialize;
@@ -243,15 +243,20 @@ fn obey(control: &dyn Control, word: &str) -> Vec<u8> {
             Ok(ok) => line_of(&Good { ok }),
             Err(e) => line_of(&ErrorBody::from(e)),
         },
-        _ => match word.strip_prefix("rollback ") {
-            Some(plugin) => match control.roll_back(plugin.trim()) {
-                Ok(ok) => line_of(&Good { ok }),
-                Err(e) => line_of(&ErrorBody::from(e)),
-            },
-            None => line_of(&ErrorBody::bad(
-                "expected status, plugins, sources, reload, or rollback PLUGIN",
-            )),
-        },
+        _ => {
+            let back = word.strip_prefix("rollback ").map(|p| (p, Turn::Back));
+            let restart = word.strip_prefix("restart ").map(|p| (p, Turn::Restart));
+            match back.or(restart) {
+                Some((plugin, turn)) => match control.turn(plugin.trim(), turn) {
+                    Ok(ok) => line_of(&Good { ok }),
+                    Err(e) => line_of(&ErrorBody::from(e)),
+                },
+                None => line_of(&ErrorBody::bad(
+                    "expected status, plugins, sources, reload, rollback PLUGIN or \
+                     restart PLUGIN",
+                )),
+            }
+        }
     }
 }
 

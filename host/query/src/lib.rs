@@ -36,6 +36,6 @@ pub use health::{Beat, Gate, Heartbeats, Readiness, ReadyLatch};
 pub use router::RouterTotals;
 pub use shape::{AnswerBody, InstanceBody, PositionBody, Rank};
 pub use types::{
-    Control, Health, Lookups, PluginStatus, PositionStatus, Register, Reloaded, Reply, RolledBack,
-    SourceStatus, Status, Unregister,
+    Control, Health, Lookups, PluginStatus, PositionStatus, Register, Reloaded, Reply,
+    SourceStatus, Status, Turn, Turned, Unregister,
 };

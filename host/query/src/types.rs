@@ -46,11 +46,12 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// [`ControlError`]: what ran before still runs.
     fn reload(&self) -> Result<Reloaded, ControlError>;
-    /// Brings the build of a plugin that ran before back. Its generation.
+    /// Changes what runs under a plugin's name.
     ///
     /// # Errors
-    /// [`ControlError`]: there is none, or it does not start; what runs goes on.
-    fn roll_back(&self, plugin: &str) -> Result<RolledBack, ControlError>;
+    /// [`ControlError`]: there is nothing to change to, or it does not start; what runs
+    /// goes on.
+    fn turn(&self, plugin: &str, turn: Turn) -> Result<Turned, ControlError>;
     /// May traffic come?
     fn ready(&self) -> Readiness;
     /// Do the loops turn?
@@ -115,9 +116,18 @@ pub struct Reloaded {
     pub refused: BTreeMap<String, String>,
 }
 
-/// What a rollback did.
+/// What is to become of a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The build that ran before is to run again.
+    Back,
+    /// It is down, and is to run again.
+    Restart,
+}
+
+/// What runs under a plugin's name now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RolledBack {
+pub struct Turned {
     /// The plugin.
     pub plugin: String,
     /// The build that runs now, or soon.
@@ -194,6 +204,8 @@ pub struct PluginStatus {
     /// neither the host nor the engine held them any more.
     #[serde(default)]
     pub missed: u64,
+    /// Batches set aside, since each killed two instances in a row.
+    pub set_aside: u64,
     /// Instances rebuilt after a trap or a missed deadline.
     pub restarts: u64,
     /// The last trap, missed deadline or error.

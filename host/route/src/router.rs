@@ -6,7 +6,7 @@ use crate::ring::Ring;
 use crate::{Budget, Fetch, Filter, Lane};
 use penstock_decode::{Decoder, Limits};
 use penstock_event::{
-    Change, ColumnSet, Epoch, GapReason, Item, Outlet, Pool, Position, Sequence, SourceId,
+    Change, ColumnSet, Epoch, GapReason, Item, Outlet, Payload, Pool, Position, Sequence, SourceId,
     SourceState,
 };
 use std::collections::{HashMap, HashSet};
@@ -154,6 +154,19 @@ impl Router {
             items.extend(batches.map(|kept| decode_kept(&route.state, columns, &mut decode, kept)));
         }
         items
+    }
+
+    /// The last batches of a source that its ring holds, oldest first: position, time of
+    /// arrival in µs since 1970, payload.
+    #[must_use]
+    pub fn last_batches(&self, source: SourceId, most: usize) -> Vec<(Position, i64, Payload)> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let route = table.sources.get(&source).cloned();
+        drop(table);
+        let last = route.map(|route| route.lock().ring.last_batches(most));
+        let last = last.unwrap_or_default().into_iter();
+        last.map(|kept| (kept.position, kept.received_us, kept.payload))
+            .collect()
     }
 
     /// Closes a lane and forgets its cursors. What it has queued can still be taken.

@@ -147,6 +147,7 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
         "memory MiB",
         "queued",
         "missed",
+        "set aside",
         "restarts",
     ]);
     for p in plugins {
@@ -171,6 +172,7 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
             ),
             p.queue_items.to_string(),
             p.missed.to_string(),
+            p.set_aside.to_string(),
             p.restarts.to_string(),
         ]);
     }

@@ -36,6 +36,9 @@ pub struct Config {
     pub plugins_dir: PathBuf,
     /// Where compiled plugins are kept: a path, `auto` or `off`.
     pub cache_dir: String,
+    /// Where the daemon keeps what it is to find again: checkpoints, batches set aside.
+    /// A path, `auto` or `off`.
+    pub state_dir: String,
     /// How often the directory is read, beside file events, in milliseconds.
     pub scan_ms: u64,
     /// Longest drain at shutdown, in milliseconds.
@@ -174,6 +177,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             plugins_dir: "plugins.d".into(),
             cache_dir: "auto".into(),
+            state_dir: "auto".into(),
             scan_ms: 2_000,
             drain_ms: 4_000,
             sources: Vec::new(),

@@ -25,6 +25,10 @@ pub struct PluginFile {
     pub lane_bytes: usize,
     /// Only bytes with this SHA-256 (hex) are loaded.
     pub sha256: Option<String>,
+    /// What a trap or a missed deadline means: `restart`, `disable` or `hold`.
+    pub on_failure: penstock_plugin::OnFailure,
+    /// When it starts again, and how often.
+    pub restarts: penstock_plugin::Restarts,
     /// How a new build takes over.
     pub swap: Swap,
     /// Limits.
@@ -68,6 +72,8 @@ impl Default for PluginFile {
             when_full: WhenFull::CatchUp,
             lane_bytes: 64 << 20,
             sha256: None,
+            on_failure: penstock_plugin::OnFailure::default(),
+            restarts: penstock_plugin::Restarts::default(),
             swap: Swap::default(),
             limits: penstock_plugin::Limits::default(),
             config: toml::Table::new(),

@@ -4,8 +4,8 @@ use super::Parts;
 use crate::config;
 use penstock_event::{Link, SourceState};
 use penstock_query::{
-    Control, ControlError, Health, PluginStatus, Readiness, Register, Reloaded, RolledBack,
-    SourceStatus, Status, Unregister,
+    Control, ControlError, Health, PluginStatus, Readiness, Register, Reloaded, SourceStatus,
+    Status, Turn, Turned, Unregister,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Control for Parts {
         Ok(reloaded)
     }
 
-    fn roll_back(&self, plugin: &str) -> Result<RolledBack, ControlError> {
+    fn turn(&self, plugin: &str, turn: Turn) -> Result<Turned, ControlError> {
         if !self.plugins.lock().contains_key(plugin) {
             let names: Vec<_> = self.plugins.lock().keys().cloned().collect();
             let names = names.join(", ");
@@ -81,10 +81,10 @@ impl Control for Parts {
                 "no plugin is called {plugin:?}; there are: {names}"
             )));
         }
-        let done = self.bell.roll_back(plugin, RELOAD);
+        let done = self.bell.turn(plugin, turn, RELOAD);
         let done = done.ok_or_else(|| ControlError::Failed(STILL.into()))?;
         let generation = done.map_err(ControlError::Conflict)?;
-        Ok(RolledBack {
+        Ok(Turned {
             plugin: plugin.into(),
             generation,
         })

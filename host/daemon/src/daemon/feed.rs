@@ -1,5 +1,5 @@
 use penstock_event::{Item, SourceId};
-use penstock_plugin::{Feed, Waiting};
+use penstock_plugin::{Feed, Recent, Waiting};
 use penstock_route::{Lane, Router};
 use std::sync::Arc;
 use std::thread::Thread;
@@ -40,6 +40,16 @@ impl Feed for LaneFeed {
         } else {
             self.router.rewind(&self.lane);
         }
+    }
+
+    fn recent(&self, source: SourceId, most: usize) -> Vec<Recent> {
+        let last = self.router.last_batches(source, most).into_iter();
+        last.map(|(position, received_us, payload)| Recent {
+            position,
+            received_us,
+            payload: payload.to_vec(),
+        })
+        .collect()
     }
 
     fn waiting(&self) -> Waiting {

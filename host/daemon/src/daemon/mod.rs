@@ -89,6 +89,7 @@ impl Daemon {
             config.query.lookup.clone(),
             config.query.queue,
             cache(&loaded),
+            state_dir(&loaded),
         )?;
         // Before any socket: a plugin directory that leaves open who answers is a mistake.
         for warning in survey::before_start(&loaded)? {
@@ -231,6 +232,19 @@ fn cache(loaded: &Loaded) -> Option<Cache> {
             tracing::warn!("compiled plugins are not kept, `cache_dir` {at}: {error}");
             None
         }
+    }
+}
+
+/// Where checkpoints and batches set aside lie.
+fn state_dir(loaded: &Loaded) -> Option<PathBuf> {
+    match loaded.config.state_dir.as_str() {
+        "off" => None,
+        "auto" => Some(
+            std::env::var_os("STATE_DIRECTORY")
+                .filter(|v| !v.is_empty())
+                .map_or_else(|| loaded.path("state"), PathBuf::from),
+        ),
+        path => Some(loaded.path(path)),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Plugins {
     /// Of the sinks' sockets.
     pub(super) context: zmq::Context,
     pub(super) directory: PathBuf,
+    /// What is to be found again after a restart.
+    pub(super) state_dir: Option<PathBuf>,
     /// Relative paths in plugin files start here.
     pub(super) home: PathBuf,
     /// The plugin that answers when nobody is named.
@@ -97,12 +99,14 @@ impl Plugins {
         default: Option<String>,
         max_lookups: usize,
         cache: Option<Cache>,
+        state_dir: Option<PathBuf>,
     ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             host: Host::with_cache(cache)?,
             router,
             context: zmq::Context::new(),
             directory,
+            state_dir,
             home,
             default,
             max_lookups,
@@ -294,6 +298,7 @@ fn fill(status: &mut PluginStatus, running: &Running) {
     status.queue_items = lane.items as u64;
     status.queue_bytes = lane.bytes as u64;
     status.missed = lane.dropped + lane.missed;
+    status.set_aside = r.set_aside;
     status.restarts = r.restarts;
     status.last_error = r
         .last_error

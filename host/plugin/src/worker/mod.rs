@@ -14,11 +14,12 @@ use crate::mailbox::{Mailbox, Other};
 use crate::meter::Meter;
 use crate::runner::{Candidate, Kit, RunnerConfig};
 use crate::trail::Trail;
-use crate::{CallError, Feed, Instance, State};
+use crate::{CallError, Feed, Instance, OnFailure, State};
 use parked::Parked;
 use penstock_event::{Batch, Change, ColumnSet, GapReason, Item, Position, SourceId};
 use role::Part;
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ pub(crate) struct Worker {
     applied: Applied,
     meter: Meter,
     backoff: Backoff,
+    on_failure: OnFailure,
+    /// Where batches that are set aside are written.
+    set_aside: Option<PathBuf>,
     /// The batch that killed the last instance.
     suspect: Option<(SourceId, Position)>,
     /// Batches that killed two in a row.
@@ -90,6 +94,8 @@ impl Worker {
             trail,
             meter,
             backoff: Backoff::new(config.restarts),
+            on_failure: config.on_failure,
+            set_aside: config.set_aside,
             suspect: None,
             aside: VecDeque::new(),
             unpublished: 0,
@@ -114,6 +120,7 @@ impl Worker {
                     self.play(role);
                     taken.send(());
                 }
+                Some(Other::Revive) => self.revive(),
                 Some(Other::HandOver(out)) => {
                     let schema = self.meter.now.description.state_schema;
                     let whole = !self.kit.compiled.summary.features.state;
@@ -225,11 +232,11 @@ impl Worker {
             self.handled(&item, shadow);
         }
         if let Err((error, call)) = outcome {
-            let key = match &item {
-                Item::Batch(batch) if error.is_fatal() => Some((batch.source, batch.position())),
+            let batch = match &item {
+                Item::Batch(batch) if error.is_fatal() => Some(&**batch),
                 _ => None,
             };
-            self.suspect(key);
+            self.suspect(batch, &error);
             self.after(&error, call);
         }
         self.unpublished += 1;

@@ -87,6 +87,7 @@ fn start(limits: Limits, give_up: u32) -> (Runner, Tape) {
             healthy_ms: 60_000,
             give_up,
         },
+        ..RunnerConfig::default()
     };
     let candidate = candidate(limits, "{}").unwrap();
     let runner =

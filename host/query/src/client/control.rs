@@ -1,7 +1,7 @@
 //! The control socket's client.
 
 use super::{bad_reply, unreachable};
-use crate::{ErrorBody, PluginStatus, QueryError, Reloaded, RolledBack, SourceStatus, Status};
+use crate::{ErrorBody, PluginStatus, QueryError, Reloaded, SourceStatus, Status, Turned};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
@@ -72,8 +72,16 @@ impl ControlClient {
     ///
     /// # Errors
     /// As for [`ControlClient::status`]; refused when there is none.
-    pub fn roll_back(&self, plugin: &str) -> Result<RolledBack, QueryError> {
+    pub fn roll_back(&self, plugin: &str) -> Result<Turned, QueryError> {
         self.call(&format!("rollback {plugin}"))
+    }
+
+    /// Starts a plugin that is down again.
+    ///
+    /// # Errors
+    /// As for [`ControlClient::status`]; refused when it runs.
+    pub fn restart(&self, plugin: &str) -> Result<Turned, QueryError> {
+        self.call(&format!("restart {plugin}"))
     }
 
     fn call<T: DeserializeOwned>(&self, word: &str) -> Result<T, QueryError> {

@@ -6,7 +6,8 @@ use penstock_event::{
 };
 use penstock_query::{
     Control, ControlError, Doors, DoorsConfig, Gate, Health, Lookups, PluginStatus, PositionStatus,
-    Readiness, ReadyLatch, Register, Reloaded, Reply, RolledBack, SourceStatus, Status, Unregister,
+    Readiness, ReadyLatch, Register, Reloaded, Reply, SourceStatus, Status, Turn, Turned,
+    Unregister,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -207,15 +208,15 @@ impl Control for Room {
         Ok(2)
     }
 
-    fn roll_back(&self, plugin: &str) -> Result<RolledBack, ControlError> {
+    fn turn(&self, plugin: &str, turn: Turn) -> Result<Turned, ControlError> {
         if plugin != "index" {
             return Err(ControlError::NotFound(format!(
                 "no plugin is called {plugin:?}"
             )));
         }
-        Ok(RolledBack {
+        Ok(Turned {
             plugin: plugin.into(),
-            generation: 1,
+            generation: if turn == Turn::Back { 1 } else { 2 },
         })
     }
 

@@ -15,6 +15,7 @@ mod lossy;
 mod many_sources;
 mod plugin_cli;
 mod plugins_dropin;
+mod plugins_failure;
 mod plugins_hostile;
 mod plugins_lanes;
 mod plugins_swap;

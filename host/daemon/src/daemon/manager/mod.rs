@@ -16,7 +16,7 @@ use super::plugins::{Entry, Plugins};
 use super::scan::{Directory, Found};
 use super::watch::Watch;
 use anyhow::Result;
-use penstock_query::{Beat, Heartbeats, Reloaded};
+use penstock_query::{Beat, Heartbeats, Reloaded, Turn};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -37,8 +37,8 @@ pub struct Manager {
 enum Wish {
     /// A complete scan.
     Reload(Sender<Reloaded>),
-    /// The build before, by the plugin's name; its generation, or why not.
-    RollBack(String, Sender<Result<u64, String>>),
+    /// A change of what runs under a name; its generation, or why not.
+    Turn(String, Turn, Sender<Result<u64, String>>),
 }
 
 /// Files move, or a plugin warms up: look again this soon.
@@ -139,10 +139,10 @@ impl Bell {
         wait.recv_timeout(limit).ok()
     }
 
-    /// Brings the build before back. Its generation, or why not.
-    pub fn roll_back(&self, plugin: &str, limit: Duration) -> Option<Result<u64, String>> {
+    /// Changes what runs under a name. Its generation, or why not.
+    pub fn turn(&self, plugin: &str, turn: Turn, limit: Duration) -> Option<Result<u64, String>> {
         let (done, wait) = channel();
-        self.ring(Wish::RollBack(plugin.into(), done))?;
+        self.ring(Wish::Turn(plugin.into(), turn, done))?;
         wait.recv_timeout(limit).ok()
     }
 
@@ -173,9 +173,13 @@ impl Worker {
             for wish in wished.try_iter() {
                 match wish {
                     Wish::Reload(done) => reloads.push(done),
-                    Wish::RollBack(name, done) => {
+                    Wish::Turn(name, turn, done) => {
+                        let turned = match turn {
+                            Turn::Back => self.roll_back_by_hand(&name),
+                            Turn::Restart => self.restart_by_hand(&name),
+                        };
                         // Whoever asked may have gone.
-                        let _ = done.send(self.roll_back_by_hand(&name));
+                        let _ = done.send(turned);
                     }
                 }
             }

@@ -99,7 +99,9 @@ impl Worker {
         };
         let config = RunnerConfig {
             max_lookups: plugins.max_lookups,
-            ..RunnerConfig::default()
+            on_failure: build.file.on_failure,
+            restarts: build.file.restarts.clone(),
+            set_aside: plugins.state_dir.as_ref().map(|dir| dir.join("set-aside")),
         };
         let role = match &before {
             Some(before) => {

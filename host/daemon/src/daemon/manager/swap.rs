@@ -207,6 +207,7 @@ impl Worker {
 
     /// Looks after builds on probation: they pass, or are rolled back.
     pub(super) fn prove(&mut self) {
+        self.disable();
         let names: Vec<String> = {
             let table = self.plugins.lock();
             let on_probation = table.iter().filter(|(_, e)| e.probation.is_some());
@@ -246,6 +247,45 @@ impl Worker {
                 self.pass(&name);
             }
         }
+    }
+
+    /// What has failed for good is fed nothing any more.
+    fn disable(&self) {
+        let table = self.plugins.lock();
+        let running = table.values().filter_map(|e| e.running.as_ref());
+        let failed = running.filter(|r| r.runner.status().state == State::Failed);
+        let lanes: Vec<_> = failed.map(|r| r.lane.clone()).collect();
+        drop(table);
+        for lane in lanes {
+            self.plugins.router.close(&lane);
+        }
+    }
+
+    /// An operator's wish: a plugin that is down runs again.
+    pub(super) fn restart_by_hand(&mut self, name: &str) -> Result<u64, String> {
+        let mut table = self.plugins.lock();
+        let entry = table.get_mut(name);
+        let entry = entry.ok_or_else(|| format!("no plugin is called {name}"))?;
+        let running = entry.running.as_ref().ok_or("it was not loaded")?;
+        let build = running.build.clone();
+        match running.runner.status().state {
+            State::Failed => {
+                let gone = entry.running.take();
+                drop(table);
+                if let Some(gone) = gone {
+                    self.end(gone, &[]);
+                }
+                self.start(name, build)?;
+            }
+            State::Running => return Err("it runs".into()),
+            _ => {
+                running.runner.revive();
+                return Ok(running.generation);
+            }
+        }
+        let table = self.plugins.lock();
+        let runs = table.get(name).and_then(|e| e.running.as_ref());
+        Ok(runs.map_or(0, |r| r.generation))
     }
 
     /// The new build stays.
