@@ -17,6 +17,7 @@ use crate::hints::{Hints, overlaps};
 use crate::meters::LogGate;
 use crate::peers::{Peers, Rise};
 use crate::registry::Sources;
+use crate::resume::set_out;
 use crate::slab::{Key, Slab};
 use crate::socket::{News, Subscriber};
 use crate::source::{Source, Work};
@@ -394,7 +395,8 @@ impl Line {
         };
         tracing::info!(source = &*state.info.name, "learnt from its topic");
         let key = self.sources.next_key();
-        let mut source = Source::new(state.clone(), key, &work.config, true, None);
+        let resume = set_out(&state, sources);
+        let mut source = Source::new(state.clone(), key, &work.config, true, resume);
         source.join(work);
         source.up(work, now);
         self.sources.insert(source);

@@ -317,6 +317,7 @@ impl Detached {
             fetching.begun = true;
             fetching.next = sequence + 1;
             let kept = Kept {
+                digest: penstock_event::digest(&payload),
                 position: Position { epoch, sequence },
                 received_us: now_us(),
                 replayed: true,
@@ -509,6 +510,7 @@ pub(crate) fn decode_kept(
             dictionary_len: state.dictionary.len(),
             columns,
             payload: kept.payload,
+            digest: kept.digest,
             skipped,
         })),
         Err(error) => Item::Change(Change::Gap {

@@ -28,6 +28,7 @@ pub(crate) struct Kept {
     pub received_us: i64,
     pub replayed: bool,
     pub payload: Payload,
+    pub digest: u64,
 }
 
 /// One epoch: how it began and how far it got.
@@ -163,6 +164,7 @@ impl Ring {
             received_us: batch.received_us,
             replayed: batch.replayed,
             payload: batch.payload.clone(),
+            digest: batch.digest,
         }));
     }
 

@@ -120,6 +120,7 @@ fn deliver(router: &TestRouter, state: &Arc<SourceState>, epoch: u32, sequence: 
         replayed: false,
         dictionary_len: 0,
         columns: columns.into(),
+        digest: penstock_event::digest(&payload),
         payload,
         skipped,
     };
