@@ -98,6 +98,9 @@ const INCIDENTS: usize = 1_000;
 /// Where a source's stream begins in this process, counted since it joined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Beginning {
+    /// Drawn by chance when the source first joined, and kept by all who go on from
+    /// there: epochs of different lineages cannot be compared.
+    pub lineage: u64,
     /// The epoch then.
     pub epoch: Epoch,
     /// The stream goes on behind this batch, once the engine has shown that it is the

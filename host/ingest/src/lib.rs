@@ -12,6 +12,8 @@
 //! Guarantees, for each source:
 //! - [`Change::Joined`] comes first, [`Change::Left`] last; in between, every
 //!   sequence number arrives exactly once and in order, or within a reported gap.
+//! - A source that a checkpoint knows ([`Sources::resume_from`]) goes on behind it, with
+//!   nothing delivered before its engine has shown that it is the same; or is reset.
 //! - A socket is always read, whoever is slow behind it, and no publisher keeps
 //!   another one waiting for more than a turn.
 //! - Bad messages cost themselves, never the source. Everything left out is counted

@@ -94,8 +94,14 @@ impl Line {
         let mut only = None;
         if state.info.spec.mode == Mode::Connect {
             let key = sources.next_key();
+            let left_off = resume.is_some();
             let mut source = Source::new(state.clone(), key, &work.config, false, resume);
             source.join(work);
+            if left_off {
+                // What plugins know of it may be of an engine that is gone for good: it
+                // is stale after a while, and leaves, as after a lost connection.
+                source.doubt(work, now);
+            }
             only = Some(sources.insert(source));
         }
         let mut line = Self {

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::Sources;
-use penstock_event::{Beginning, Identity, Mark, SourceState};
+use penstock_event::{Beginning, Epoch, Identity, Mark, SourceState};
 use serde::{Deserialize, Serialize};
 
 /// Where a source was left, from a checkpoint.
@@ -15,22 +15,51 @@ use serde::{Deserialize, Serialize};
 pub struct Resume {
     /// Which stream this is about.
     pub source: Identity,
+    /// [`Beginning::lineage`].
+    pub lineage: u64,
     /// The last batch applied ([`Batch::mark`](penstock_event::Batch::mark)).
     pub mark: Mark,
     /// Nothing was known to be missing up to it.
     pub complete: bool,
 }
 
+// === impl Resume ===
+
+impl Resume {
+    /// What to keep of a source after this batch.
+    #[must_use]
+    pub fn of(state: &SourceState, mark: Mark, complete: bool) -> Self {
+        Self {
+            source: state.info.spec.identity(),
+            lineage: state.beginning().lineage,
+            mark,
+            complete,
+        }
+    }
+
+    /// True where the position is one of this source's, behind or ahead of where it is,
+    /// so that a lane can go on there. Otherwise what was kept with it is void: two
+    /// checkpoints of one name may be of different times of it.
+    #[must_use]
+    pub fn fits(&self, state: &SourceState) -> bool {
+        self.lineage == state.beginning().lineage && self.source == state.info.spec.identity()
+    }
+}
+
 /// Looks up where a new source begins, and says so in its state.
 pub(crate) fn set_out(state: &SourceState, sources: &Sources) -> Option<Resume> {
-    let resume = sources.point(&state.info.spec.identity())?;
-    let position = resume.mark.position;
-    tracing::info!(source = &*state.info.name, %position, "goes on from a checkpoint");
-    state.set_mark(resume.mark);
-    state.set_complete(resume.complete);
+    let resume = sources.point(&state.info.spec.identity());
+    let position = resume.as_ref().map(|resume| resume.mark.position);
     state.set_beginning(Beginning {
-        epoch: position.epoch,
-        resumed: Some(position.sequence),
+        lineage: resume.as_ref().map_or_else(rand::random, |r| r.lineage),
+        epoch: position.map_or(Epoch(0), |position| position.epoch),
+        resumed: position.map(|position| position.sequence),
     });
-    Some(resume)
+    if let Some(resume) = &resume {
+        let position = resume.mark.position;
+        tracing::info!(source = &*state.info.name, %position, "goes on from a checkpoint");
+        state.set_mark(resume.mark);
+        state.set_complete(resume.complete);
+    }
+    resume
 }

@@ -6,6 +6,7 @@
 //!                 +------------------------------+---------------------+
 //!                     (from Left: joined again, with a fresh machine)
 //! ```
+//! A source from a checkpoint begins as Down.
 //!
 //! Frames and news of the connection go into the machine; what comes out is
 //! decoded and delivered here, on the ingest thread, in the machine's order.
@@ -171,6 +172,7 @@ impl Source {
             self.state.set_beginning(Beginning {
                 epoch: self.epoch,
                 resumed: None,
+                ..self.state.beginning()
             });
             self.join(work);
         }

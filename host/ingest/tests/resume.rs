@@ -13,27 +13,24 @@ const EPOCH: u32 = 5;
 
 /// What a checkpoint of this source holds now, as if the daemon were older than it is.
 fn checkpoint(state: &SourceState) -> Resume {
-    let mut mark = state.mark().unwrap();
+    let mut mark = state.mark().expect("a batch came");
     mark.position.epoch = Epoch(EPOCH);
-    Resume {
-        source: state.info.spec.identity(),
-        mark,
-        complete: state.complete(),
-    }
+    Resume::of(state, mark, state.complete())
 }
 
 /// Follows the engine up to its last batch, and is killed.
 fn followed(engine: &Engine, spec: &SourceSpec) -> Resume {
     let bench = bench(quick());
-    let state = bench.ingest.add(spec.clone()).unwrap();
+    let state = bench.ingest.add(spec.clone()).expect("added");
     let last = engine.published() - 1;
     bench.seen.wait_batch(state.info.id, 0, last);
     until("the mark is set", || {
         state.mark().is_some_and(|m| m.position.sequence == last)
     });
     let hash = payload(hash(engine.life, last));
-    assert_eq!(state.mark().unwrap().digest, penstock_event::digest(&hash));
-    checkpoint(&state)
+    let at = checkpoint(&state);
+    assert_eq!(at.mark.digest, penstock_event::digest(&hash));
+    at
 }
 
 fn resumed(at: Resume, spec: SourceSpec) -> (Bench, Arc<SourceState>) {
@@ -46,7 +43,7 @@ fn resumed(at: Resume, spec: SourceSpec) -> (Bench, Arc<SourceState>) {
         },
         sources,
     );
-    let state = bench.ingest.add(spec).unwrap();
+    let state = bench.ingest.add(spec).expect("added");
     (bench, state)
 }
 
@@ -71,10 +68,12 @@ fn the_same_engine_goes_on_behind_the_checkpoint() {
     engine.publish(5);
     let (bench, state) = resumed(at.clone(), spec);
     let beginning = Beginning {
+        lineage: at.lineage,
         epoch: Epoch(EPOCH),
         resumed: Some(9),
     };
     assert_eq!(state.beginning(), beginning, "known at once");
+    assert!(at.fits(&state));
     assert_eq!(state.mark(), Some(at.mark));
     let mut seen = bench.seen.wait_batch(state.info.id, EPOCH, 14);
     let mut all = vec![Seen::Joined, Seen::Proven];
@@ -205,12 +204,42 @@ fn an_engine_that_comes_later_is_checked_then() {
     let at = followed(&engine, &spec);
     drop(engine);
     let (bench, state) = resumed(at, spec);
-    assert_eq!(state.link(), Link::Connecting);
+    until("it counts as disconnected", || state.link() == Link::Down);
     let (mut engine, _) = engine_in(&dir, 2, 100);
     engine.publish(11);
     let seen = bench.seen.wait_batch(state.info.id, EPOCH + 1, 10);
     assert_eq!(seen[1], Seen::Reset(EPOCH + 1));
     assert_eq!(seen[2..], batches(EPOCH + 1, 2, 0..11));
+}
+
+#[test]
+fn an_engine_that_never_comes_is_left() {
+    let dir = bench(quick());
+    let (mut engine, spec) = engine_in(&dir, 1, 100);
+    engine.publish(10);
+    let at = followed(&engine, &spec);
+    drop(engine);
+    let sources = Sources::new();
+    sources.resume_from([at]);
+    let short = IngestConfig {
+        stale_after: Duration::from_millis(50),
+        leave_after: Duration::from_millis(100),
+        ..quick()
+    };
+    let bench = bench_of(short, sources);
+    let state = bench.ingest.add(spec).unwrap();
+    bench.seen.wait(state.info.id, "left", |seen| {
+        seen == [Seen::Joined, Seen::Left]
+    });
+    let (mut engine, _) = engine_in(&dir, 2, 100);
+    engine.publish(3);
+    let seen = bench.seen.wait_batch(state.info.id, EPOCH + 1, 2);
+    assert_eq!(seen[2..], joined_and(batches(EPOCH + 1, 2, 0..3)));
+    let beginning = state.beginning();
+    assert_eq!(
+        (beginning.epoch, beginning.resumed),
+        (Epoch(EPOCH + 1), None)
+    );
 }
 
 #[test]
@@ -222,7 +251,8 @@ fn a_point_is_one_stream_s_and_used_once() {
     let mut elsewhere = at.clone();
     elsewhere.source.endpoints = vec!["tcp://10.0.0.1:5557".into()];
     let (bench, state) = resumed(elsewhere, spec.clone());
-    assert_eq!(state.beginning(), Beginning::default());
+    assert_eq!(state.beginning().resumed, None);
+    assert!(!at.fits(&state), "its epochs are others");
     bench.seen.wait_batch(state.info.id, 0, 9);
 
     // Of several the newest counts; the next source of that name begins anew.
@@ -234,7 +264,9 @@ fn a_point_is_one_stream_s_and_used_once() {
     let state = bench.ingest.add(spec.clone()).unwrap();
     assert_eq!(state.mark(), Some(at.mark));
     bench.ingest.remove(state.info.id);
+    assert!(at.fits(&state));
     let state = bench.ingest.add(spec).unwrap();
+    assert!(!at.fits(&state));
     bench.seen.wait_batch(state.info.id, 0, 9);
 }
 

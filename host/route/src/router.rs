@@ -86,7 +86,9 @@ impl Router {
 
     /// Opens a lane for an instance that has a past: each source in `from` goes on
     /// after the position it has been applied to there, without being told that it
-    /// joined; the others come from the oldest batch that can be had.
+    /// joined; the others come from the oldest batch that can be had. A position from a
+    /// checkpoint must be of the source's lineage
+    /// ([`Beginning`](penstock_event::Beginning)); it may be behind its point or ahead.
     pub fn open_from(&self, config: LaneConfig, from: &HashMap<SourceId, Position>) -> Arc<Lane> {
         let lane = Arc::new(self.lane(config));
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);

@@ -39,6 +39,7 @@ fn bench(oldest: u64, ring: usize) -> Bench {
     let log = asked.clone();
     let (router, state) = (router_of(Asked { engine, log }, ring), source());
     state.set_beginning(Beginning {
+        lineage: 1,
         epoch: Epoch(2),
         resumed: Some(10),
     });
@@ -241,6 +242,7 @@ fn an_instance_that_dies_before_the_proof_joins_after_it() {
 fn a_source_that_left_and_came_back_is_fetched_in_its_epoch() {
     let (router, state) = (router(Some(0), 2_000), source());
     state.set_beginning(Beginning {
+        lineage: 1,
         epoch: Epoch(3),
         resumed: None,
     });
