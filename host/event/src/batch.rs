@@ -1,4 +1,4 @@
-use crate::{Epoch, Kind, PooledColumns, Position, Sequence, SourceId};
+use crate::{Epoch, Kind, Mark, PooledColumns, Position, Sequence, SourceId};
 use bytes::Bytes;
 
 /// A batch's payload as it came, shared without a copy.
@@ -33,6 +33,8 @@ pub struct Batch {
     pub columns: PooledColumns,
     /// The payload as it came.
     pub payload: Payload,
+    /// Its [`digest`].
+    pub digest: u64,
     /// Events left out because they were bad.
     pub skipped: Vec<Skipped>,
 }
@@ -44,6 +46,15 @@ impl Batch {
         Position {
             epoch: self.epoch,
             sequence: self.sequence,
+        }
+    }
+
+    /// What to keep of it, to go on behind it another time.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark {
+            position: self.position(),
+            digest: self.digest,
         }
     }
 

@@ -32,6 +32,15 @@ pub struct Position {
     pub sequence: Sequence,
 }
 
+/// A place at which a source can be known again: the batch there, by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mark {
+    /// Where.
+    pub position: Position,
+    /// [`digest`](crate::digest) of that batch's payload.
+    pub digest: u64,
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.epoch.0, self.sequence)

@@ -142,6 +142,10 @@ pub trait Outlet: Send + Sync {
     fn wanted(&self, source: SourceId) -> ColumnSet;
     /// The next step of the source's stream.
     fn deliver(&self, state: &Arc<SourceState>, item: Item);
+    /// A source that goes on from a checkpoint ([`Beginning`](crate::Beginning)) has an
+    /// engine that is still the same: its replay has what came before, too. Otherwise
+    /// a reset is delivered.
+    fn proven(&self, _state: &Arc<SourceState>) {}
 }
 
 /// Where plugins publish: a sink. Calls come from plugin threads and never block.

@@ -53,6 +53,28 @@ impl SourceSpec {
             None => self.instance.clone(),
         }
     }
+
+    /// Which stream it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity {
+            name: self.name(),
+            endpoints: self.endpoints.clone(),
+            topics: self.topics.clone(),
+        }
+    }
+}
+
+/// Which stream a position belongs to. What is kept under a name is worth nothing
+/// once another stream has that name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// The unique name.
+    pub name: String,
+    /// [`SourceSpec::endpoints`].
+    pub endpoints: Vec<String>,
+    /// [`SourceSpec::topics`].
+    pub topics: Vec<String>,
 }
 
 /// What plugins and answers know of a source.

@@ -1,4 +1,4 @@
-use crate::{Change, Dictionary, Epoch, Position, Sequence, SourceInfo};
+use crate::{Change, Dictionary, Epoch, Mark, Position, Sequence, SourceInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -95,6 +95,19 @@ pub struct Incident {
 /// Incidents kept of each source; older ones are in the log alone.
 const INCIDENTS: usize = 1_000;
 
+/// Where a source's stream begins in this process, counted since it joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beginning {
+    /// Drawn by chance when the source first joined, and kept by all who go on from
+    /// there: epochs of different lineages cannot be compared.
+    pub lineage: u64,
+    /// The epoch then.
+    pub epoch: Epoch,
+    /// The stream goes on behind this batch, once the engine has shown that it is the
+    /// one that published it. None: it comes from its first sequence.
+    pub resumed: Option<Sequence>,
+}
+
 /// A live source as the whole process sees it: ingest writes, all others read.
 #[derive(Debug)]
 pub struct SourceState {
@@ -109,7 +122,8 @@ pub struct SourceState {
     complete: AtomicBool,
     contested: AtomicBool,
     last_message_us: AtomicI64,
-    position: Mutex<Option<Position>>,
+    mark: Mutex<Option<Mark>>,
+    beginning: Mutex<Beginning>,
     incidents: Mutex<VecDeque<Incident>>,
     order_state: Mutex<&'static str>,
 }
@@ -128,7 +142,8 @@ impl SourceState {
             complete: AtomicBool::new(true),
             contested: AtomicBool::new(false),
             last_message_us: AtomicI64::new(0),
-            position: Mutex::new(None),
+            mark: Mutex::new(None),
+            beginning: Mutex::default(),
             incidents: Mutex::default(),
             order_state: Mutex::new("new"),
         }
@@ -200,12 +215,30 @@ impl SourceState {
     /// The last batch delivered to the router.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
-        *self.position.lock().unwrap_or_else(|e| e.into_inner())
+        self.mark().map(|mark| mark.position)
+    }
+
+    /// The same with its digest: what a checkpoint of the source itself would hold.
+    /// Plugins may be behind; what each has applied is in [`Batch::mark`](crate::Batch::mark).
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        *self.mark.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Notes the last batch delivered.
-    pub fn set_position(&self, position: Position) {
-        *self.position.lock().unwrap_or_else(|e| e.into_inner()) = Some(position);
+    pub fn set_mark(&self, mark: Mark) {
+        *self.mark.lock().unwrap_or_else(|e| e.into_inner()) = Some(mark);
+    }
+
+    /// Where its stream begins.
+    #[must_use]
+    pub fn beginning(&self) -> Beginning {
+        *self.beginning.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Says where its stream begins. To be said before it joins.
+    pub fn set_beginning(&self, beginning: Beginning) {
+        *self.beginning.lock().unwrap_or_else(|e| e.into_inner()) = beginning;
     }
 
     /// What the order machine is doing.

@@ -23,6 +23,8 @@ pub struct Undecoded {
     pub sequence: Sequence,
     /// The payload as it came.
     pub payload: Payload,
+    /// [`penstock_event::digest`] of it.
+    pub digest: u64,
     /// When it was received, µs since 1970.
     pub received_us: i64,
     /// It came by replay.
@@ -71,6 +73,7 @@ impl BatchMaker {
             dictionary_len: state.dictionary.len(),
             columns,
             payload: raw.payload,
+            digest: raw.digest,
             skipped: std::mem::take(&mut self.skipped),
         })
     }

@@ -12,6 +12,8 @@
 //! Guarantees, for each source:
 //! - [`Change::Joined`] comes first, [`Change::Left`] last; in between, every
 //!   sequence number arrives exactly once and in order, or within a reported gap.
+//! - A source that a checkpoint knows ([`Sources::resume_from`]) goes on behind it, with
+//!   nothing delivered before its engine has shown that it is the same; or is reset.
 //! - A socket is always read, whoever is slow behind it, and no publisher keeps
 //!   another one waiting for more than a turn.
 //! - Bad messages cost themselves, never the source. Everything left out is counted
@@ -39,6 +41,7 @@ mod poll;
 mod registry;
 mod replay;
 mod replays;
+mod resume;
 mod sabotage;
 mod shared;
 mod slab;
@@ -57,14 +60,16 @@ pub use fetch::{FetchItem, FetchTaker};
 pub use hints::overlaps;
 pub use limits::raise_descriptor_limit;
 pub use registry::Sources;
+pub use resume::Resume;
 pub use sabotage::Sabotage;
 
 use crate::fetch::{FetchRequest, Taker};
 use crate::poll::{Poller, Waker};
+use crate::resume::set_out;
 use crate::shared::{Command, NewLine, Port, Shared};
 use crate::socket::Subscriber;
 use crate::thread::Thread;
-use penstock_event::{Mode, Outlet, Position, Sequence, SourceId, SourceSpec, SourceState};
+use penstock_event::{Mode, Outlet, Sequence, SourceId, SourceSpec, SourceState};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -81,15 +86,6 @@ pub struct Ingest {
 
 /// How long [`Ingest::quiet`] waits.
 const QUIET: Duration = Duration::from_millis(500);
-
-/// Where a source was when it was left, from a checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resume {
-    /// The last batch applied.
-    pub position: Position,
-    /// Digest of its payload ([`penstock_event::digest`]).
-    pub digest: u64,
-}
 
 // === impl Ingest ===
 
@@ -142,21 +138,55 @@ impl Ingest {
 
     /// Adds a source: its endpoints are checked and its socket opened before this
     /// returns. Either side may start first. With [`Mode::Bind`] the state returned
-    /// is the bound socket's; its sources are learnt from their topics.
+    /// is the bound socket's; its sources are learnt from their topics. Where
+    /// [`Sources::resume_from`] has a point for it, the source goes on there.
     ///
     /// # Errors
     /// A wrong endpoint, a name that is taken, or a socket that libzmq refuses.
-    pub fn add(&self, spec: SourceSpec) -> Result<Arc<SourceState>, IngestError> {
-        self.open(spec, None)
-    }
-
-    /// As [`Ingest::add`], from a checkpoint: the stream goes on behind `at` if the
-    /// engine can show that it is still the same, and is reset otherwise.
-    ///
-    /// # Errors
-    /// As for [`Ingest::add`].
-    pub fn resume(&self, spec: SourceSpec, at: Resume) -> Result<Arc<SourceState>, IngestError> {
-        self.open(spec, Some(at))
+    pub fn add(&self, mut spec: SourceSpec) -> Result<Arc<SourceState>, IngestError> {
+        let name = spec.name();
+        let wrong = |cause| IngestError::Endpoint {
+            name: name.clone(),
+            cause,
+        };
+        if spec.endpoints.is_empty() {
+            return Err(IngestError::NoEndpoint { name });
+        }
+        for endpoint in &mut spec.endpoints {
+            *endpoint = check_endpoint(endpoint, spec.mode).map_err(wrong)?;
+        }
+        if let Some(replay) = &mut spec.replay {
+            *replay = check_endpoint(replay, Mode::Connect).map_err(wrong)?;
+        }
+        line::warn_of_overlaps(&spec, &self.shared.sources);
+        let listener = spec.mode == Mode::Bind;
+        let state = self.shared.sources.register(spec, listener)?;
+        let id = state.info.id;
+        let opened = Subscriber::open(&state.info, &self.shared.contexts, &self.shared.config);
+        let subscriber = match opened {
+            Ok(subscriber) => subscriber,
+            Err(error) => {
+                self.shared.sources.forget(id);
+                return Err(error);
+            }
+        };
+        let thread = self.shared.least_busy();
+        self.shared.own(id, thread);
+        let resume = match listener {
+            true => None,
+            false => set_out(&state, &self.shared.sources),
+        };
+        let new = NewLine {
+            state: state.clone(),
+            subscriber,
+            resume,
+        };
+        if !self.shared.tell(thread, Command::Add(Box::new(new))) {
+            self.shared.disown(id);
+            self.shared.sources.forget(id);
+            return Err(IngestError::Stopped);
+        }
+        Ok(state)
     }
 
     /// Removes a source, or a bound socket with all its sources. Its name is free
@@ -246,52 +276,6 @@ impl Ingest {
 
     fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open(
-        &self,
-        mut spec: SourceSpec,
-        resume: Option<Resume>,
-    ) -> Result<Arc<SourceState>, IngestError> {
-        let name = spec.name();
-        let wrong = |cause| IngestError::Endpoint {
-            name: name.clone(),
-            cause,
-        };
-        if spec.endpoints.is_empty() {
-            return Err(IngestError::NoEndpoint { name });
-        }
-        for endpoint in &mut spec.endpoints {
-            *endpoint = check_endpoint(endpoint, spec.mode).map_err(wrong)?;
-        }
-        if let Some(replay) = &mut spec.replay {
-            *replay = check_endpoint(replay, Mode::Connect).map_err(wrong)?;
-        }
-        line::warn_of_overlaps(&spec, &self.shared.sources);
-        let listener = spec.mode == Mode::Bind;
-        let state = self.shared.sources.register(spec, listener)?;
-        let id = state.info.id;
-        let opened = Subscriber::open(&state.info, &self.shared.contexts, &self.shared.config);
-        let subscriber = match opened {
-            Ok(subscriber) => subscriber,
-            Err(error) => {
-                self.shared.sources.forget(id);
-                return Err(error);
-            }
-        };
-        let thread = self.shared.least_busy();
-        self.shared.own(id, thread);
-        let new = NewLine {
-            state: state.clone(),
-            subscriber,
-            resume,
-        };
-        if !self.shared.tell(thread, Command::Add(Box::new(new))) {
-            self.shared.disown(id);
-            self.shared.sources.forget(id);
-            return Err(IngestError::Stopped);
-        }
-        Ok(state)
     }
 
     fn stop(&self) {

@@ -17,6 +17,7 @@ use crate::hints::{Hints, overlaps};
 use crate::meters::LogGate;
 use crate::peers::{Peers, Rise};
 use crate::registry::Sources;
+use crate::resume::set_out;
 use crate::slab::{Key, Slab};
 use crate::socket::{News, Subscriber};
 use crate::source::{Source, Work};
@@ -93,8 +94,14 @@ impl Line {
         let mut only = None;
         if state.info.spec.mode == Mode::Connect {
             let key = sources.next_key();
+            let left_off = resume.is_some();
             let mut source = Source::new(state.clone(), key, &work.config, false, resume);
             source.join(work);
+            if left_off {
+                // What plugins know of it may be of an engine that is gone for good: it
+                // is stale after a while, and leaves, as after a lost connection.
+                source.doubt(work, now);
+            }
             only = Some(sources.insert(source));
         }
         let mut line = Self {
@@ -394,7 +401,8 @@ impl Line {
         };
         tracing::info!(source = &*state.info.name, "learnt from its topic");
         let key = self.sources.next_key();
-        let mut source = Source::new(state.clone(), key, &work.config, true, None);
+        let resume = set_out(&state, sources);
+        let mut source = Source::new(state.clone(), key, &work.config, true, resume);
         source.join(work);
         source.up(work, now);
         self.sources.insert(source);

@@ -1,7 +1,7 @@
 //! Who is there: every source of the process, by number and by name.
 
-use crate::IngestError;
-use penstock_event::{SourceId, SourceInfo, SourceSpec, SourceState};
+use crate::{IngestError, Resume};
+use penstock_event::{Identity, Position, Sequence, SourceId, SourceInfo, SourceSpec, SourceState};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -20,6 +20,8 @@ struct Inner {
     by_name: HashMap<Arc<str>, SourceId>,
     /// Bound sockets: named and numbered like sources, but no stream of their own.
     listeners: Vec<SourceId>,
+    /// Where sources of these names may go on.
+    points: HashMap<String, Vec<Resume>>,
     snapshot: Arc<[Arc<SourceState>]>,
 }
 
@@ -110,6 +112,36 @@ impl Sources {
         }
         inner.refresh();
         Ok(state)
+    }
+
+    /// Where a daemon before this one left its sources. A source that comes under one
+    /// of these names, from the same endpoints, goes on there; each point is used once.
+    /// Where there are several for a source (one a plugin), the newest counts. To be
+    /// called before sources are added.
+    pub fn resume_from(&self, points: impl IntoIterator<Item = Resume>) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        for point in points {
+            let Position { epoch, sequence } = point.mark.position;
+            if sequence == Sequence::MAX || epoch.0 == u32::MAX {
+                // No engine numbers so far; there would be nothing behind it.
+                let source = &*point.source.name;
+                tracing::warn!(source, "a checkpoint names an impossible place; left out");
+                continue;
+            }
+            let of_name = inner.points.entry(point.source.name.clone());
+            of_name.or_default().push(point);
+        }
+    }
+
+    /// Takes the points of a name. None: there are none, or they are another stream's.
+    pub(crate) fn point(&self, source: &Identity) -> Option<Resume> {
+        if self.read(|inner| inner.points.is_empty()) {
+            return None;
+        }
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let points = inner.points.remove(&source.name)?;
+        let theirs = points.into_iter().filter(|point| point.source == *source);
+        theirs.max_by_key(|point| point.mark.position)
     }
 
     /// Frees the name at once; the number still leads to the state.

@@ -6,6 +6,7 @@
 //!                 +------------------------------+---------------------+
 //!                     (from Left: joined again, with a fresh machine)
 //! ```
+//! A source from a checkpoint begins as Down.
 //!
 //! Frames and news of the connection go into the machine; what comes out is
 //! decoded and delivered here, on the ingest thread, in the machine's order.
@@ -20,7 +21,8 @@ use crate::slab::Key;
 use crate::timers::Armed;
 use crate::{Resume, Sabotage};
 use penstock_event::{
-    Change, Epoch, GapReason, Item, Link, Outlet, Position, ResetReason, Sequence, SourceState,
+    Beginning, Change, Epoch, GapReason, Item, Link, Mark, Outlet, Position, ResetReason, Sequence,
+    SourceState,
 };
 use penstock_order::{Config, Input, Machine, Micros, Note, Output, ReplayId};
 use std::sync::Arc;
@@ -94,7 +96,8 @@ impl Work {
 // === impl Source ===
 
 impl Source {
-    /// `shared`: engines connect to a bound socket, and two may use one topic.
+    /// `shared`: engines connect to a bound socket, and two may use one topic. `resume`
+    /// is [`set_out`](crate::resume::set_out)'s.
     pub(crate) fn new(
         state: Arc<SourceState>,
         key: Key,
@@ -114,9 +117,8 @@ impl Source {
         };
         let (machine, epoch) = match resume {
             Some(at) => {
-                state.set_position(at.position);
-                let machine = Machine::resume(order.clone(), at.position, at.digest);
-                (machine, at.position.epoch)
+                let machine = Machine::resume(order.clone(), at.mark, at.complete);
+                (machine, at.mark.position.epoch)
             }
             None => (Machine::new(order.clone()), Epoch::default()),
         };
@@ -167,6 +169,11 @@ impl Source {
         if self.state.link() == Link::Left {
             self.epoch_base = self.epoch.next().0;
             self.epoch = Epoch(self.epoch_base);
+            self.state.set_beginning(Beginning {
+                epoch: self.epoch,
+                resumed: None,
+                ..self.state.beginning()
+            });
             self.join(work);
         }
         self.assure();
@@ -297,6 +304,7 @@ impl Source {
                 epoch,
                 sequence,
                 frame,
+                digest,
                 replayed,
             } => {
                 let raw = Undecoded {
@@ -304,6 +312,7 @@ impl Source {
                     sequence,
                     received_us: frame.received_us,
                     payload: frame.payload,
+                    digest,
                     replayed,
                 };
                 self.batch(work, now, raw);
@@ -318,6 +327,13 @@ impl Source {
                 self.gap(work, now, epoch, (first, last), reason, None);
             }
             Output::Reset { epoch, reason } => self.reset(work, epoch, reason),
+            Output::Resumed => {
+                tracing::info!(
+                    source = &*self.state.info.name,
+                    "the engine is the one of the checkpoint; its stream goes on"
+                );
+                work.outlet.proven(&self.state);
+            }
             Output::StartReplay { replay, from } => {
                 work.asks.push((self.key, Ask::Start { id: replay, from }));
             }
@@ -359,6 +375,7 @@ impl Source {
             epoch: raw.epoch,
             sequence: raw.sequence,
         };
+        let digest = raw.digest;
         let fault = work.config.sabotage;
         self.ordered += 1;
         if loses(fault, self.ordered) {
@@ -382,7 +399,7 @@ impl Source {
                     self.state.set_complete(true);
                 }
                 self.deliver(work, Item::Batch(Arc::new(batch)));
-                self.state.set_position(position);
+                self.state.set_mark(Mark { position, digest });
             }
             Err(error) => {
                 let reason = if error.too_large() {

@@ -101,7 +101,19 @@ impl<P: Frame> Machine<P> {
                     self.arm_tail(now);
                     return;
                 }
-                self.took(Transition::VerifyReconnect);
+                if self.resumed {
+                    self.took(Transition::VerifyResume);
+                    if mutant!(self, ResumesUnchecked) {
+                        self.resumed = false;
+                        out.push(Output::Resumed);
+                        self.state = State::Live;
+                        self.judge_held();
+                        self.arm_tail(now);
+                        return;
+                    }
+                } else {
+                    self.took(Transition::VerifyReconnect);
+                }
                 self.verify(now, Why::Reconnect, anchor, out);
             }
             Some(_) => {

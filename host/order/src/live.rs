@@ -18,6 +18,10 @@ impl<P: Frame> Machine<P> {
         if self.state == State::New && self.heard && !self.up {
             // What the lost connection still holds.
             self.state = State::Down;
+            if self.resumed {
+                self.took(Transition::ResumeDoubt);
+                self.doubt = !mutant!(self, ResumesUnchecked);
+            }
         } else if self.state == State::New {
             self.took(Transition::Implied);
             self.up = true;
@@ -88,6 +92,7 @@ impl<P: Frame> Machine<P> {
                 epoch: self.epoch,
                 sequence: w.sequence,
                 frame: w.frame,
+                digest: w.digest,
                 replayed: false,
             });
         }

@@ -10,11 +10,15 @@
 //!    │                                  │        ┌───────────── tail <─────────┘ │
 //!    │ Connected                        │        └─ nothing more, or no answer ──┘
 //!    └──────────────> verifying ────────┤ another engine: reset
-//!                         │             │
-//!                         └─ the same ─>┴ rejoining: as joining, from the last batch
+//!                      ^  │             │
+//!   new, from a ───────┘  └─ the same ─>┴ rejoining: as joining, from the last batch
+//!   checkpoint   Connected, or a frame
 //! ```
 //!
-//! - *new*: nothing is connected and nothing of this epoch is known.
+//! - *new*: nothing is connected and nothing of this epoch is known, or only what a
+//!   checkpoint tells: the last batch that was applied. Then it is as after a lost
+//!   connection: nothing is delivered before *verifying* has shown that the engine is
+//!   still the same, or the reset. Which of both is said even where nothing follows.
 //! - *joining*: everything from the first sequence on is asked for; live frames wait.
 //!   The replay reaches them, or ends: *live*. It brings other content in their place,
 //!   or ends without them: they were left from an engine that is gone. It begins late:
@@ -46,7 +50,7 @@ use crate::buffer::{Buffer, Recent, Waiting};
 use crate::join::Purpose;
 use crate::verify::Why;
 use crate::{Config, Frame, Input, Micros, Note, Output, ReplayId, Status, Transition};
-use penstock_event::{Epoch, GapReason, Position, ResetReason, Sequence};
+use penstock_event::{Epoch, GapReason, Mark, Position, ResetReason, Sequence};
 
 /// True in a test that put this fault into this machine.
 #[cfg(test)]
@@ -94,6 +98,8 @@ pub struct Machine<P: Frame> {
     pub(crate) high: Option<Sequence>,
     pub(crate) recent: Recent,
     pub(crate) complete: bool,
+    /// What is known is a checkpoint's, and the engine has not confirmed it yet.
+    pub(crate) resumed: bool,
     /// Something was delivered that no replay brought, since the engine was last
     /// known by its answer.
     pub(crate) live_seen: bool,
@@ -185,6 +191,7 @@ impl<P: Frame> Machine<P> {
             high: None,
             recent: Recent::default(),
             complete: true,
+            resumed: false,
             live_seen: false,
             distrust: false,
             buffer: Buffer::new(),
@@ -208,15 +215,19 @@ impl<P: Frame> Machine<P> {
         }
     }
 
-    /// A source as a checkpoint left it: the last batch applied, and its digest.
-    /// Continuity is checked before anything is delivered.
+    /// A source as a checkpoint left it: the last batch applied, and whether nothing
+    /// was known to be missing up to it. Before anything is delivered the engine shows
+    /// that it is the same ([`Output::Resumed`]), or the epoch ends.
     #[must_use]
-    pub fn resume(config: Config, from: Position, digest: u64) -> Self {
+    pub fn resume(config: Config, from: Mark, complete: bool) -> Self {
+        let Position { epoch, sequence } = from.position;
         let mut machine = Self::new(config);
-        machine.epoch = from.epoch;
-        machine.next = from.sequence.saturating_add(1);
-        machine.last = Some((from.sequence, digest));
-        machine.recent.push(from.sequence, digest);
+        machine.epoch = epoch;
+        machine.next = sequence.saturating_add(1);
+        machine.last = Some((sequence, from.digest));
+        machine.recent.push(sequence, from.digest);
+        machine.complete = complete;
+        machine.resumed = true;
         machine
     }
 
@@ -342,6 +353,7 @@ impl<P: Frame> Machine<P> {
             epoch: self.epoch,
             sequence,
             frame,
+            digest,
             replayed,
         });
     }
@@ -415,6 +427,16 @@ impl<P: Frame> Machine<P> {
         out: &mut Vec<Output<P>>,
     ) {
         self.stop(out);
+        if std::mem::take(&mut self.resumed) {
+            self.took(Transition::ResumeRefused);
+            if mutant!(self, ResumesUnproven) {
+                out.push(Output::Resumed);
+                self.state = State::Live;
+                self.judge_held();
+                self.arm_tail(now);
+                return;
+            }
+        }
         // What waits behind a hole: the reset makes it void in any case.
         self.leave_buffer(out);
         let repeats = self

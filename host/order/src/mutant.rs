@@ -51,4 +51,14 @@ mutants! {
     RestartSkipsBeginning,
     /// A buffer without a bound.
     NoBound,
+    /// What a checkpoint tells is taken as it stands.
+    ResumesUnchecked,
+    /// The first epoch, whatever the checkpoint says.
+    ResumesInFirstEpoch,
+    /// The batch of the checkpoint is delivered again.
+    ResumesAtSaved,
+    /// The gaps of the checkpoint are forgotten.
+    ResumesComplete,
+    /// A checkpoint's epoch goes on where the engine could not show that it is the same.
+    ResumesUnproven,
 }

@@ -62,6 +62,14 @@ transitions! {
     DownExpired,
     /// A reconnect: the last batch is asked for.
     VerifyReconnect,
+    /// A connection after a checkpoint: its batch is asked for.
+    VerifyResume,
+    /// The engine is the one of the checkpoint.
+    Resumed,
+    /// It is not, or cannot show it: a restart.
+    ResumeRefused,
+    /// After a checkpoint: what came by a connection that is lost waits for the next.
+    ResumeDoubt,
     /// An old sequence came live: the last batch is asked for.
     VerifyBackwards,
     /// The engine is the same one.

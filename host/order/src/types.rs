@@ -94,6 +94,8 @@ pub enum Output<P> {
         sequence: Sequence,
         /// Its payload.
         frame: P,
+        /// Digest of the payload.
+        digest: u64,
         /// It came by replay.
         replayed: bool,
     },
@@ -115,6 +117,9 @@ pub enum Output<P> {
         /// How it was noticed.
         reason: ResetReason,
     },
+    /// The engine is the one of the checkpoint that the machine began with. A reset
+    /// comes in its place where that cannot be shown.
+    Resumed,
     /// Ask the engine for everything from `from` on. At most one replay is asked
     /// for at a time; a new one replaces the one before.
     StartReplay {

@@ -11,7 +11,7 @@ use penstock_event::{ResetReason, Sequence};
 /// What called the engine's identity in question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// A new connection.
+    /// A new connection, or the first one after a checkpoint.
     Reconnect,
     /// A live frame that went back.
     Backwards,
@@ -88,6 +88,11 @@ impl<P: Frame> Machine<P> {
     /// The engine is the same: its replay goes on and fills what was missed.
     fn proven(&mut self, now: Micros, sequence: Sequence, frame: P, out: &mut Vec<Output<P>>) {
         self.attempts = 0;
+        if std::mem::take(&mut self.resumed) {
+            self.took(Transition::Resumed);
+            out.push(Output::Resumed);
+            self.mutate_resumed();
+        }
         // All delivered up to now is this engine's.
         self.live_seen = false;
         let strange =
@@ -110,6 +115,19 @@ impl<P: Frame> Machine<P> {
             Purpose::Gap
         });
         self.fill(now, sequence, frame, out);
+    }
+
+    /// What a resume may get wrong, in tests.
+    fn mutate_resumed(&mut self) {
+        if mutant!(self, ResumesInFirstEpoch) {
+            self.epoch = penstock_event::Epoch(0);
+        }
+        if mutant!(self, ResumesAtSaved) {
+            self.next -= 1;
+        }
+        if mutant!(self, ResumesComplete) {
+            self.complete = true;
+        }
     }
 
     /// Frames that came are not all of the engine that is there: the connection still

@@ -68,6 +68,7 @@ fn batch(source: u32, sequence: u64, kind: Kind) -> Batch {
         dictionary_len: 0,
         columns: columns.into(),
         payload: Default::default(),
+        digest: 0,
         skipped: Vec::new(),
     }
 }

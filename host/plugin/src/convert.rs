@@ -226,6 +226,7 @@ mod tests {
             dictionary_len: 0,
             columns: columns.into(),
             payload: bytes::Bytes::from_static(b"raw"),
+            digest: 0,
             skipped: Vec::new(),
         };
         let seen = super::batch(&batch, ColumnSet::TOKEN_HASHES);

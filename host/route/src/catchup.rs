@@ -7,8 +7,9 @@
 
 use crate::fetch::Fetched;
 use crate::lane::{Decode, Lane, Place, Queued};
+use crate::reader::{Reader, Told};
 use crate::ring::{Entry, Kept, Ring};
-use crate::router::{Inner, Reader, SourceRoute, Told};
+use crate::router::{Inner, SourceRoute};
 use penstock_event::{
     Batch, Change, Epoch, GapReason, Item, Payload, Position, Sequence, SourceId, SourceState,
 };
@@ -95,11 +96,18 @@ impl Detached {
         taken >= self.after && self.has_news()
     }
 
-    /// False only while a fetch has brought nothing new.
+    /// False only while a fetch has brought nothing new, and while nobody knows whether
+    /// the engine is still the one of the checkpoint.
     pub fn has_news(&self) -> bool {
         self.fetching
             .as_ref()
             .is_none_or(|f| f.inbox.ready.load(Relaxed))
+            && !self.route.unproven()
+    }
+
+    /// True while nothing is to be read before the source's engine was heard.
+    pub fn rests(&self) -> bool {
+        self.route.unproven()
     }
 
     /// Reads on. False: the source is attached again, or gone.
@@ -189,7 +197,7 @@ impl Detached {
             Some(Entry::Batch(kept)) => kept.position.epoch,
             Some(Entry::Gap { epoch, .. }) => *epoch,
             Some(Entry::Reset { epoch, .. }) => Epoch(epoch.0.saturating_sub(1)),
-            None => ring.spans().last().map_or(Epoch(0), |s| s.epoch),
+            None => ring.epoch(),
         };
         // A newcomer need not hear of a life that the engine has forgotten too.
         let over = matches!(ring.get(reader.next), Some(Entry::Reset { .. }));
@@ -223,7 +231,7 @@ impl Detached {
         }
         let id = self.route.state.info.id;
         let spec = &self.route.state.info.spec;
-        let running = ring.spans().last().map_or(Epoch(0), |s| s.epoch);
+        let running = ring.epoch();
         let (to, upto) = match ring.get(ring.start()) {
             Some(Entry::Batch(kept)) => (kept.position.epoch, Some(kept.position.sequence)),
             Some(Entry::Gap { epoch, first, .. }) => (*epoch, Some(*first)),
@@ -244,7 +252,10 @@ impl Detached {
                 out.push(Step::change(reader, change.clone()));
                 reader.note(&change);
             }
-            let first = reader.told.sequence.map_or(spec.first_sequence, |s| s + 1);
+            let first = reader
+                .told
+                .sequence
+                .map_or(spec.first_sequence, |s| s.saturating_add(1));
             let last = if span.epoch == to && upto.is_some() {
                 upto.and_then(|s| s.checked_sub(1))
             } else {
@@ -317,6 +328,7 @@ impl Detached {
             fetching.begun = true;
             fetching.next = sequence + 1;
             let kept = Kept {
+                digest: penstock_event::digest(&payload),
                 position: Position { epoch, sequence },
                 received_us: now_us(),
                 replayed: true,
@@ -376,12 +388,7 @@ fn read(reader: &mut Reader, source: SourceId, ring: &Ring, out: &mut Vec<Step>)
         match entry {
             Entry::Batch(kept) => {
                 bytes += kept.payload.len();
-                let old = reader.told.epoch == kept.position.epoch
-                    && reader
-                        .told
-                        .sequence
-                        .is_some_and(|s| s >= kept.position.sequence);
-                if !old {
+                if !reader.told.knows(kept.position) {
                     reader.told = Told::at(kept.position);
                     let what = What::Batch(kept.clone());
                     out.push(Step { place, what });
@@ -400,8 +407,10 @@ fn read(reader: &mut Reader, source: SourceId, ring: &Ring, out: &mut Vec<Step>)
                     last: *last,
                     reason: *reason,
                 };
-                out.push(Step::change(reader, change.clone()));
-                reader.note(&change);
+                if let Some(change) = reader.told.news_in(change) {
+                    out.push(Step::change(reader, change.clone()));
+                    reader.note(&change);
+                }
             }
             Entry::Reset { epoch, reason } => {
                 let change = Change::Reset {
@@ -509,6 +518,7 @@ pub(crate) fn decode_kept(
             dictionary_len: state.dictionary.len(),
             columns,
             payload: kept.payload,
+            digest: kept.digest,
             skipped,
         })),
         Err(error) => Item::Change(Change::Gap {

@@ -1,7 +1,7 @@
 //! One plugin instance's queue: items pushed by ingest, taken by one thread.
 
 use crate::catchup::Detached;
-use crate::router::Told;
+use crate::reader::Told;
 use crate::{Budget, Fetch, Filter};
 use penstock_decode::{Decoder, Limits};
 use penstock_event::{Change, ColumnSet, Item, Pool, SourceId};
@@ -45,7 +45,8 @@ pub struct LaneStatus {
     pub items: usize,
     /// Their bytes.
     pub bytes: usize,
-    /// Sources that are catching up.
+    /// Sources that are catching up. Those that wait for their engine to show that it
+    /// is a checkpoint's do not count.
     pub detached: usize,
     /// Times a source detached because the lane was full.
     pub detaches: u64,
@@ -167,7 +168,7 @@ impl Lane {
         LaneStatus {
             items: inner.queue.len() + inner.caught.len(),
             bytes: inner.bytes,
-            detached: inner.detached.len() + inner.catching,
+            detached: inner.detached.iter().filter(|d| !d.rests()).count() + inner.catching,
             detaches: self.counts.detaches.load(Relaxed),
             dropped: self.counts.dropped.load(Relaxed),
             missed: self.counts.missed.load(Relaxed),

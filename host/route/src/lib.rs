@@ -17,6 +17,12 @@
 //! the source attaches again. A plugin that is dropped in late, or rebuilt after a
 //! trap, starts the same way: detached, at the beginning.
 //!
+//! A source may go on from a checkpoint ([`Beginning`](penstock_event::Beginning)): all
+//! before its point counts as lost from the ring. Until the engine has shown that it is
+//! still the same, or a reset says otherwise, nobody reads or fetches. Lanes with a past
+//! of their own may be behind the point, and fetch the difference, or ahead of it, and
+//! are not told twice.
+//!
 //! Per lane and source, every sequence number arrives once, in order, or within a
 //! gap told before any later one.
 
@@ -25,6 +31,7 @@ mod catchup;
 mod fetch;
 mod filter;
 mod lane;
+mod reader;
 mod ring;
 mod router;
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! A source's recent stream: payloads, gaps and resets, bounded in bytes.
 
 use crate::Budget;
-use penstock_event::{Batch, Change, Epoch, GapReason, Payload, Position, ResetReason, Sequence};
+use penstock_event::{
+    Batch, Beginning, Change, Epoch, GapReason, Payload, Position, ResetReason, Sequence,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ pub(crate) struct Kept {
     pub received_us: i64,
     pub replayed: bool,
     pub payload: Payload,
+    pub digest: u64,
 }
 
 /// One epoch: how it began and how far it got.
@@ -45,7 +48,9 @@ const SPANS: usize = 64;
 /// A ring may grow to this many times its limit while a lane fetches.
 const WHILE_FETCHING: usize = 8;
 
-/// Offsets count entries since the source joined; `start..end` are held.
+/// Offsets count entries since the source joined; `start..end` are held. Where a
+/// source goes on from a checkpoint, all that came before stands for the first one,
+/// which is lost from the beginning.
 #[derive(Debug)]
 pub(crate) struct Ring {
     entries: VecDeque<Entry>,
@@ -82,18 +87,18 @@ impl Entry {
 }
 
 impl Ring {
-    pub fn new(limit: usize, total: Arc<Budget>) -> Self {
+    pub fn new(limit: usize, total: Arc<Budget>, beginning: Beginning) -> Self {
         Self {
             entries: VecDeque::new(),
-            start: 0,
+            start: u64::from(beginning.resumed.is_some()),
             bytes: 0,
             limit,
             fetching: 0,
             total,
             spans: VecDeque::from([EpochSpan {
-                epoch: Epoch(0),
+                epoch: beginning.epoch,
                 reason: None,
-                last: None,
+                last: beginning.resumed,
             }]),
         }
     }
@@ -122,6 +127,11 @@ impl Ring {
     /// Epochs in order, the running one last.
     pub fn spans(&self) -> impl Iterator<Item = &EpochSpan> {
         self.spans.iter()
+    }
+
+    /// The epoch that runs.
+    pub fn epoch(&self) -> Epoch {
+        self.spans.back().map_or(Epoch(0), |span| span.epoch)
     }
 
     /// Where a newcomer begins: at the last restart still held, since what came
@@ -163,6 +173,7 @@ impl Ring {
             received_us: batch.received_us,
             replayed: batch.replayed,
             payload: batch.payload.clone(),
+            digest: batch.digest,
         }));
     }
 

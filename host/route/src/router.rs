@@ -2,15 +2,15 @@
 
 use crate::catchup::{Detached, decode_kept};
 use crate::lane::{Decode, LaneConfig, Place};
+use crate::reader::{Reader, Told};
 use crate::ring::Ring;
 use crate::{Budget, Fetch, Filter, Lane};
 use penstock_decode::{Decoder, Limits};
 use penstock_event::{
-    Change, ColumnSet, Epoch, GapReason, Item, Outlet, Payload, Pool, Position, Sequence, SourceId,
-    SourceState,
+    Change, ColumnSet, Item, Outlet, Payload, Pool, Position, SourceId, SourceState,
 };
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// The router's bounds.
@@ -44,6 +44,9 @@ struct Table {
 pub(crate) struct SourceRoute {
     pub state: Arc<SourceState>,
     wanted: AtomicU32,
+    /// It goes on from a checkpoint, and nothing was heard of its engine yet: what came
+    /// before may be another one's, and is not to be fetched.
+    unproven: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -51,30 +54,6 @@ pub(crate) struct Inner {
     pub ring: Ring,
     pub readers: Vec<Reader>,
     pub left: bool,
-}
-
-/// One lane's place in one source.
-pub(crate) struct Reader {
-    pub lane: Arc<Lane>,
-    pub attached: bool,
-    /// Ring offset of the next entry for this lane.
-    pub next: u64,
-    /// Last epoch and sequence told to the lane: batch, or end of a gap.
-    pub told: Told,
-    /// A run of batches dropped because the lane was full, not told yet.
-    pub dropped: Option<(Epoch, Sequence, Sequence)>,
-}
-
-/// What a lane knows of a source.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
-    /// Joined was told to the instance that runs.
-    pub joined: bool,
-    /// The lane has a place in this source: it is not a newcomer.
-    pub placed: bool,
-    pub epoch: Epoch,
-    /// None: nothing of this epoch.
-    pub sequence: Option<Sequence>,
 }
 
 // === impl Router ===
@@ -109,7 +88,9 @@ impl Router {
 
     /// Opens a lane for an instance that has a past: each source in `from` goes on
     /// after the position it has been applied to there, without being told that it
-    /// joined; the others come from the oldest batch that can be had.
+    /// joined; the others come from the oldest batch that can be had. A position from a
+    /// checkpoint must be of the source's lineage
+    /// ([`Beginning`](penstock_event::Beginning)); it may be behind its point or ahead.
     pub fn open_from(&self, config: LaneConfig, from: &HashMap<SourceId, Position>) -> Arc<Lane> {
         let lane = Arc::new(self.lane(config));
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
@@ -257,11 +238,13 @@ impl Router {
         if let Some(route) = table.sources.get(&id) {
             return route.clone();
         }
+        let beginning = state.beginning();
         let route = Arc::new(SourceRoute {
             state: state.clone(),
             wanted: AtomicU32::new(0),
+            unproven: AtomicBool::new(beginning.resumed.is_some()),
             inner: Mutex::new(Inner {
-                ring: Ring::new(self.config.ring_bytes, self.rings_budget.clone()),
+                ring: Ring::new(self.config.ring_bytes, self.rings_budget.clone(), beginning),
                 readers: Vec::new(),
                 left: false,
             }),
@@ -305,6 +288,10 @@ impl Outlet for Router {
             Item::Batch(_) => self.route(state).deliver(&item),
         }
     }
+
+    fn proven(&self, state: &Arc<SourceState>) {
+        self.route(state).proven();
+    }
 }
 
 // === impl SourceRoute ===
@@ -333,8 +320,23 @@ impl SourceRoute {
         });
     }
 
-    /// A lane goes on after a position, having been told of everything up to it.
+    /// A lane goes on after a position, having been told of everything up to it. It may
+    /// lie behind the source's own point, or ahead of it: what comes is left out until
+    /// it is news.
     fn resume(self: &Arc<Self>, lane: &Arc<Lane>, position: Position) {
+        let inner = self.lock();
+        let runs = inner.ring.epoch();
+        drop(inner);
+        if position.epoch > runs && lane.config.filter.matches(&self.state.info) {
+            // Nothing tells whether the engine is the one of that epoch: all anew.
+            let place = Place {
+                offset: 0,
+                before: Told::nothing(),
+            };
+            lane.push_change(Change::Left(self.state.info.id), place);
+            self.join(lane);
+            return;
+        }
         // What lies between the position and the ring's start is fetched, if anything.
         self.read_from(lane, |ring| {
             (ring.after(position).unwrap_or(0), Told::at(position))
@@ -377,6 +379,13 @@ impl SourceRoute {
     fn end(&self) {
         let mut inner = self.lock();
         inner.left = true;
+        if self.unproven.swap(false, Relaxed) {
+            // Whatever came before, nobody can be asked for it any more.
+            for reader in inner.readers.drain(..).filter(|r| r.told.joined) {
+                let left = Change::Left(self.state.info.id);
+                reader.lane.push_change(left, reader.place());
+            }
+        }
         for reader in inner.readers.iter().filter(|r| r.attached) {
             let left = Change::Left(self.state.info.id);
             reader.lane.push_change(left, reader.place());
@@ -388,6 +397,22 @@ impl SourceRoute {
         inner.readers.retain(|r| !r.attached);
         drop(inner);
         for lane in detached {
+            lane.nudge();
+        }
+    }
+
+    /// Nobody knows yet whether the engine is still the one of the checkpoint.
+    pub fn unproven(&self) -> bool {
+        self.unproven.load(Relaxed)
+    }
+
+    /// It is: lanes may ask it for what came before.
+    fn proven(&self) {
+        self.unproven.store(false, Relaxed);
+        let readers: Vec<_> = (self.lock().readers.iter())
+            .map(|r| r.lane.clone())
+            .collect();
+        for lane in readers {
             lane.nudge();
         }
     }
@@ -406,6 +431,9 @@ impl SourceRoute {
             Item::Batch(batch) => inner.ring.push_batch(batch),
             Item::Change(change) => inner.ring.push_change(change),
         }
+        if self.unproven() {
+            self.unproven.store(false, Relaxed);
+        }
         let end = inner.ring.end();
         let mut behind = Vec::new();
         let mut waiting = Vec::new();
@@ -422,121 +450,6 @@ impl SourceRoute {
         }
         for lane in waiting {
             lane.nudge();
-        }
-    }
-}
-
-// === impl Reader ===
-
-impl Reader {
-    /// Pushes to an attached lane. True: it detached, since the lane is full.
-    fn push(&mut self, route: &Arc<SourceRoute>, item: &Item, end: u64) -> bool {
-        match item {
-            Item::Batch(batch) => {
-                let lane = self.lane.clone();
-                let decoded = batch.columns.filled.contains(lane.config.columns);
-                let bytes = batch.bytes();
-                if decoded && self.flush(route) && lane.push(item, bytes, self.place()) {
-                    self.next = end;
-                    self.told = Told::at(batch.position());
-                    return false;
-                }
-                if decoded && lane.config.when_full == crate::WhenFull::Drop {
-                    self.skip(batch.position());
-                    self.next = end;
-                    return false;
-                }
-                self.attached = false;
-                if decoded {
-                    lane.counts.detaches.fetch_add(1, Relaxed);
-                    metrics::counter!("penstock_lane_detaches_total", "plugin" => lane.name().to_string())
-                        .increment(1);
-                }
-                true
-            }
-            Item::Change(change) => {
-                self.force_flush(route);
-                self.lane.push_change(change.clone(), self.place());
-                self.note(change);
-                self.next = end;
-                false
-            }
-        }
-    }
-
-    /// Tells of batches dropped before, ahead of whatever comes next. False
-    /// while there is no room: a drop run goes on.
-    fn flush(&mut self, route: &SourceRoute) -> bool {
-        if self.dropped.is_some() && self.lane.queued() > self.lane.config.bytes / 2 {
-            return false;
-        }
-        self.force_flush(route);
-        true
-    }
-
-    fn force_flush(&mut self, route: &SourceRoute) {
-        if let Some((epoch, first, last)) = self.dropped.take() {
-            let gap = Change::Gap {
-                source: route.state.info.id,
-                epoch,
-                first,
-                last,
-                reason: GapReason::LaneFull,
-            };
-            self.lane.push_change(gap, self.place());
-        }
-    }
-
-    /// Where the lane would go back to, for what comes next.
-    pub fn place(&self) -> Place {
-        Place {
-            offset: self.next,
-            before: self.told,
-        }
-    }
-
-    fn skip(&mut self, at: Position) {
-        let first = self.dropped.map_or(at.sequence, |(_, first, _)| first);
-        self.dropped = Some((at.epoch, first, at.sequence));
-        self.told = Told::at(at);
-        self.lane.counts.dropped.fetch_add(1, Relaxed);
-        metrics::counter!("penstock_lane_dropped_batches_total", "plugin" => self.lane.name().to_string())
-            .increment(1);
-    }
-
-    /// Follows what a change tells.
-    pub fn note(&mut self, change: &Change) {
-        match *change {
-            Change::Reset { epoch, .. } => {
-                self.told.epoch = epoch;
-                self.told.sequence = None;
-            }
-            Change::Gap { epoch, last, .. } => {
-                self.told.epoch = epoch;
-                self.told.sequence = Some(last);
-            }
-            Change::Joined(_) => self.told.joined = true,
-            Change::Left(_) => {}
-        }
-    }
-}
-
-impl Told {
-    fn nothing() -> Self {
-        Self {
-            joined: false,
-            placed: false,
-            epoch: Epoch(0),
-            sequence: None,
-        }
-    }
-
-    pub fn at(position: Position) -> Self {
-        Self {
-            joined: true,
-            placed: true,
-            epoch: position.epoch,
-            sequence: Some(position.sequence),
         }
     }
 }

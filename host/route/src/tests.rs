@@ -1,8 +1,10 @@
+mod resume;
+
 use crate::{Fetch, Fetched, Filter, Lane, LaneConfig, Router, RouterConfig, WhenFull};
 use bytes::Bytes;
 use penstock_event::{
-    Batch, Change, ColumnSet, Columns, Epoch, GapReason, Item, Mode, Outlet, ResetReason, SourceId,
-    SourceInfo, SourceSpec, SourceState,
+    Batch, Change, ColumnSet, Columns, Epoch, GapReason, Item, Mode, Outlet, Position, ResetReason,
+    SourceId, SourceInfo, SourceSpec, SourceState,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -44,7 +46,7 @@ fn router(oldest: Option<u64>, ring: usize) -> TestRouter {
     router_of(Engine { oldest, lose }, ring)
 }
 
-fn router_of(engine: Engine, ring: usize) -> TestRouter {
+fn router_of(engine: impl Fetch + 'static, ring: usize) -> TestRouter {
     let config = RouterConfig {
         ring_bytes: ring,
         ring_total_bytes: 1 << 30,
@@ -55,13 +57,17 @@ fn router_of(engine: Engine, ring: usize) -> TestRouter {
 }
 
 fn lane(router: &TestRouter, bytes: usize, when_full: WhenFull) -> Arc<Lane> {
-    router.open(LaneConfig {
+    router.open(config(bytes, when_full))
+}
+
+fn config(bytes: usize, when_full: WhenFull) -> LaneConfig {
+    LaneConfig {
         name: "p".into(),
         filter: Filter::default(),
         columns: ColumnSet::TOKEN_HASHES,
         bytes,
         when_full,
-    })
+    }
 }
 
 fn source() -> Arc<SourceState> {
@@ -120,6 +126,7 @@ fn deliver(router: &TestRouter, state: &Arc<SourceState>, epoch: u32, sequence: 
         replayed: false,
         dictionary_len: 0,
         columns: columns.into(),
+        digest: penstock_event::digest(&payload),
         payload,
         skipped,
     };
@@ -454,13 +461,16 @@ fn what_waits_with_the_taker_comes_again_after_it_died() {
 
 /// What a lane gets that goes on after a position.
 fn resumed(router: &TestRouter, epoch: u32, sequence: u64) -> Vec<String> {
-    let config = lane(router, 1 << 20, WhenFull::CatchUp).config.clone();
-    let position = penstock_event::Position {
+    drain(&lane_at(router, epoch, sequence))
+}
+
+fn lane_at(router: &TestRouter, epoch: u32, sequence: u64) -> Arc<Lane> {
+    let position = Position {
         epoch: Epoch(epoch),
         sequence,
     };
-    let from = HashMap::from([(SourceId(1), position)]);
-    drain(&router.open_from(config, &from))
+    let config = config(1 << 20, WhenFull::CatchUp);
+    router.open_from(config, &HashMap::from([(SourceId(1), position)]))
 }
 
 #[test]
@@ -481,7 +491,7 @@ fn an_instance_with_a_past_goes_on_after_its_position() {
     assert!(resumed(&router, 1, 3).is_empty());
     // Newer batches come.
     let first = lane(&router, 1 << 20, WhenFull::CatchUp).config.clone();
-    let at = penstock_event::Position {
+    let at = Position {
         epoch: Epoch(1),
         sequence: 3,
     };

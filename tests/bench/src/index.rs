@@ -415,6 +415,7 @@ impl Feeder {
             dictionary_len: names.len(),
             columns,
             payload: payload.clone(),
+            digest: penstock_event::digest(payload),
             skipped,
         })
     }

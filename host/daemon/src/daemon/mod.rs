@@ -29,7 +29,7 @@ use penstock_plugin::Cache;
 use penstock_query::{Beat, Doors, DoorsConfig, Gate, Heartbeats, QueryError, ReadyLatch};
 use penstock_route::{Router, RouterConfig};
 use plugins::Plugins;
-use sources::Discovery;
+use sources::{Discovery, resume_points};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,11 +95,10 @@ impl Daemon {
         for warning in survey::before_start(&loaded)? {
             tracing::warn!("{warning}");
         }
-        let ingest = Ingest::start(
-            ingest(&config, sabotage),
-            router.clone(),
-            Arc::new(Sources::new()),
-        )?;
+        let known = Arc::new(Sources::new());
+        // Nothing writes checkpoints yet.
+        resume_points(&known, Vec::new());
+        let ingest = Ingest::start(ingest(&config, sabotage), router.clone(), known)?;
         let ingest = Arc::new(ingest);
         // Set once, here: it cannot be taken.
         let _ = engines.ingest.set(ingest.clone());

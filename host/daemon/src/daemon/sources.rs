@@ -2,9 +2,19 @@
 
 use penstock_discovery::{Delta, Origin, SourceSet, bad_model, bad_name};
 use penstock_event::{Mode, SourceSpec};
-use penstock_ingest::Ingest;
+use penstock_ingest::{Ingest, Resume, Sources};
 use penstock_query::{ControlError, Register, Unregister};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Says where a daemon before this one left its sources: what its checkpoints hold, any
+/// number a source. Sources added later, by config or by registering, go on there. To be
+/// called before the first of them is added.
+pub fn resume_points(sources: &Sources, saved: Vec<Resume>) {
+    if !saved.is_empty() {
+        tracing::info!(points = saved.len(), "sources go on from checkpoints");
+    }
+    sources.resume_from(saved);
+}
 
 /// The set of sources, applied to ingest under one lock.
 pub struct Discovery {

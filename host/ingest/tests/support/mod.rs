@@ -278,6 +278,8 @@ pub fn payload(hash: u64) -> Vec<u8> {
 pub enum Seen {
     Joined,
     Left,
+    /// The engine was shown to be the one of the checkpoint.
+    Proven,
     Reset(u32),
     Gap(u32, u64, u64, GapReason),
     Batch(u32, u64, u64),
@@ -297,6 +299,9 @@ impl Outlet for Recorder {
     }
 
     fn deliver(&self, state: &Arc<SourceState>, item: Item) {
+        if let Item::Change(change) = &item {
+            state.note(change);
+        }
         let seen = match item {
             Item::Batch(batch) => {
                 drop(self.hold.lock().unwrap());
@@ -314,12 +319,20 @@ impl Outlet for Recorder {
                 ..
             }) => Seen::Gap(epoch.0, first, last, reason),
         };
-        self.log.lock().unwrap().push((state.info.id, seen));
-        self.changed.notify_all();
+        self.saw(state.info.id, seen);
+    }
+
+    fn proven(&self, state: &Arc<SourceState>) {
+        self.saw(state.info.id, Seen::Proven);
     }
 }
 
 impl Recorder {
+    fn saw(&self, id: SourceId, seen: Seen) {
+        self.log.lock().unwrap().push((id, seen));
+        self.changed.notify_all();
+    }
+
     pub fn of(&self, id: SourceId) -> Vec<Seen> {
         let log = self.log.lock().unwrap();
         let mine = log.iter().filter(|(of, _)| *of == id);
@@ -401,8 +414,12 @@ pub fn quick() -> IngestConfig {
 }
 
 pub fn bench(config: IngestConfig) -> Bench {
+    bench_of(config, Sources::new())
+}
+
+pub fn bench_of(config: IngestConfig, sources: Sources) -> Bench {
     let seen = Arc::new(Recorder::default());
-    let ingest = Ingest::start(config, seen.clone(), Arc::new(Sources::new())).unwrap();
+    let ingest = Ingest::start(config, seen.clone(), Arc::new(sources)).unwrap();
     Bench {
         ingest,
         seen,

@@ -2,8 +2,8 @@
 //! the truth, since each batch says who published it.
 
 use super::{Batch, In, Out};
-use crate::{Config, Input, Micros, Note, Output, ReplayId, Status};
-use penstock_event::{Epoch, GapReason, ResetReason};
+use crate::{Config, Frame, Input, Micros, Note, Output, ReplayId, Status};
+use penstock_event::{Epoch, GapReason, Mark, Position, ResetReason};
 
 /// What a run promises the machine, so how much may be demanded of it.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +35,24 @@ pub(super) struct Checker {
     /// Live frames that came, and those that were delivered or left out.
     came: u64,
     settled: u64,
+    /// What a daemon might have written down after each batch, the newest last.
+    pub(super) saved: Vec<Saved>,
+    /// The machine began with one of them, and nothing came of it yet.
+    resumed: bool,
     /// Connections were lost since the last reset, and no replay to prove anything.
     pub(super) unproven: bool,
 }
+
+/// What is known after a batch was applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Saved {
+    epoch: Epoch,
+    batch: Batch,
+    pub(super) complete: bool,
+}
+
+/// Batches that a checkpoint may lag behind.
+const SAVED: usize = 40;
 
 pub(super) type Verdict = Result<(), String>;
 
@@ -68,8 +83,30 @@ impl Checker {
             two_publishers: 0,
             came: 0,
             settled: 0,
+            saved: Vec::new(),
+            resumed: false,
             unproven: false,
         }
+    }
+
+    /// The daemon is killed, and another one goes on from what was `saved`: all that
+    /// came after it is forgotten, with what waited and was asked for.
+    pub(super) fn resume(&mut self, saved: Saved, has_replay: bool) {
+        let Saved {
+            epoch,
+            batch,
+            complete,
+        } = saved;
+        self.epoch = epoch;
+        self.next = batch.sequence + 1;
+        self.life = Some(batch.life);
+        self.complete = complete;
+        (self.started, self.running) = (0, None);
+        (self.opened, self.filled) = (0, 0);
+        (self.came, self.settled) = (0, 0);
+        self.missing = 0;
+        self.resumed = true;
+        self.unproven = !has_replay;
     }
 
     pub(super) fn input(&mut self, input: &In) {
@@ -83,8 +120,10 @@ impl Checker {
                 epoch,
                 sequence,
                 frame,
+                digest,
                 replayed,
             } => {
+                demand!(*digest == frame.digest(), "another's digest");
                 self.settled += u64::from(!replayed);
                 self.delivered(*epoch, *sequence, frame)
             }
@@ -95,6 +134,13 @@ impl Checker {
                 reason,
             } => self.gap(*epoch, *first, *last, *reason, life),
             Output::Reset { epoch, reason } => self.reset(*epoch, *reason, life),
+            Output::Resumed => {
+                demand!(self.resumed, "resumed, and there was no checkpoint");
+                let same = self.life == Some(life);
+                demand!(same, "resumed with life {:?} at life {life}", self.life);
+                self.resumed = false;
+                Ok(())
+            }
             Output::StartReplay { replay, .. } => {
                 demand!(replay.0 > self.started, "{replay:?} was used before");
                 demand!(self.running.is_none(), "{replay:?} beside another");
@@ -130,6 +176,7 @@ impl Checker {
     }
 
     fn delivered(&mut self, epoch: Epoch, sequence: u64, batch: &Batch) -> Verdict {
+        demand!(!self.resumed, "{batch:?} before the checkpoint was checked");
         demand!(epoch == self.epoch, "{epoch:?} without its reset");
         demand!(batch.sequence == sequence, "{batch:?} as {sequence}");
         demand!(
@@ -143,10 +190,19 @@ impl Checker {
             "{batch:?} in the epoch of life {of_epoch}"
         );
         self.next = sequence + 1;
+        if self.saved.len() == SAVED {
+            self.saved.remove(0);
+        }
+        self.saved.push(Saved {
+            epoch,
+            batch: *batch,
+            complete: self.complete,
+        });
         Ok(())
     }
 
     fn gap(&mut self, epoch: Epoch, first: u64, last: u64, why: GapReason, now: u32) -> Verdict {
+        demand!(!self.resumed, "a gap before the checkpoint was checked");
         demand!(epoch == self.epoch, "a gap in {epoch:?}, without its reset");
         demand!(
             first == self.next && last >= first,
@@ -187,6 +243,7 @@ impl Checker {
         self.missing = 0;
         self.resets += 1;
         self.unproven = false;
+        self.resumed = false;
         Ok(())
     }
 
@@ -224,6 +281,11 @@ impl Checker {
         Ok(())
     }
 
+    /// The engine was heard, so the checkpoint was judged.
+    pub(super) fn judged(&self) -> bool {
+        !self.resumed
+    }
+
     /// The life that the consumer is with, if it has anything.
     pub(super) fn life(&self) -> Option<u32> {
         self.life
@@ -232,5 +294,19 @@ impl Checker {
     /// The next sequence the consumer expects.
     pub(super) fn next(&self) -> u64 {
         self.next
+    }
+}
+
+// === impl Saved ===
+
+impl Saved {
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            position: Position {
+                epoch: self.epoch,
+                sequence: self.batch.sequence,
+            },
+            digest: self.batch.digest(),
+        }
     }
 }

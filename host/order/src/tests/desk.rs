@@ -114,6 +114,7 @@ impl Desk {
                 self.replay = Some((*replay, false));
                 format!("ask {from}")
             }
+            Output::Resumed => "resumed".into(),
             Output::StopReplay { .. } => "stop".into(),
             Output::Note(note) => {
                 self.notes.push(*note);

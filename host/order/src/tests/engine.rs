@@ -442,6 +442,72 @@ impl World {
         self.live(batch)
     }
 
+    /// The daemon is killed and comes back with what it wrote down some time before.
+    /// The engine knows nothing of it and goes on, or restarts meanwhile.
+    pub(super) fn kill_and_resume(&mut self) -> Verdict {
+        let many = self.check.saved.len();
+        if many == 0 {
+            return Ok(());
+        }
+        // Mostly the newest one.
+        let back = if self.one_in(2) {
+            self.rng.random_range(1..=many)
+        } else {
+            1
+        };
+        let saved = self.check.saved[many - back];
+        self.check.saved.truncate(many - back + 1);
+        let mut machine = Machine::resume(self.config.clone(), saved.mark(), saved.complete);
+        std::mem::swap(&mut machine.taps, &mut self.machine.taps);
+        self.machine = machine;
+        self.check.resume(saved, self.config.replay);
+        if self.keep_trace {
+            self.trace.push(format!("     killed, resumes {saved:?}"));
+        }
+        self.connected = false;
+        self.pipe.clear();
+        self.replay = None;
+        self.old.clear();
+        match self.rng.random_range(0..6) {
+            0 => {
+                self.engine.restart(self.config.first);
+                self.came.clear();
+            }
+            1 => {
+                self.engine.restart(self.config.first);
+                self.came.clear();
+                // It is past the saved batch when it is asked.
+                let n = saved.mark().position.sequence + self.rng.random_range(0..5);
+                self.publish(n);
+            }
+            _ => {
+                let n = self.rng.random_range(0..6);
+                self.publish(n);
+            }
+        }
+        match self.rng.random_range(0..4) {
+            // Frames before word of their connection,
+            0 => {
+                self.connected = true;
+                let n = self.rng.random_range(1..4);
+                self.publish(n);
+                self.arrive(2)?;
+                self.feed(Input::Connected)
+            }
+            // or after word that it was lost.
+            1 => {
+                self.feed(Input::Disconnected)?;
+                self.connected = true;
+                let n = self.rng.random_range(1..4);
+                self.publish(n);
+                self.connected = false;
+                self.arrive(usize::MAX)
+            }
+            2 => Ok(()),
+            _ => self.connect(),
+        }
+    }
+
     /// All is well again and time passes, until nothing is left to do.
     pub(super) fn quiesce(&mut self) -> Verdict {
         self.terms.reliable = true;

@@ -77,6 +77,7 @@ fn act(w: &mut World, actions: u32) -> Verdict {
             90..92 => w.disconnect()?,
             92..96 => w.connect_if_down()?,
             96 => w.reconnect_unheard()?,
+            97 if w.one_in(2) => w.kill_and_resume()?,
             97 => w.restart()?,
             98 if w.one_in(3) => w.restart_behind_backlog()?,
             98 => w.restart()?,
@@ -96,6 +97,7 @@ fn end(w: &mut World, has_replay: bool) -> Verdict {
     }
     let status = w.machine.status();
     demand!(status.state == "live", "ends as {status:?}");
+    demand!(w.check.judged(), "nothing was said of the checkpoint");
     demand!(status.buffered == 0, "frames still wait: {status:?}");
     demand!(
         w.check.next() == w.engine.next,

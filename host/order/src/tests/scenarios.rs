@@ -4,7 +4,7 @@
 use super::desk::Desk;
 use super::{SECOND, batch, config};
 use crate::{Config, Frame, Machine, Note};
-use penstock_event::{Epoch, Position};
+use penstock_event::{Epoch, Mark, Position};
 
 /// Live at batch 2 of engine `a`.
 fn joined() -> Desk {
@@ -302,20 +302,81 @@ fn frames_of_a_closed_replay_are_ignored() {
 #[test]
 fn a_checkpoint_goes_on_where_the_engine_still_has_its_batch() {
     let at = |desk: &Desk| desk.status().position;
-    let from = Position {
-        epoch: Epoch(4),
-        sequence: 7,
-    };
     for (answer, says) in [
-        ("a7 a8 end", "e4 a8*"),
+        ("a7 a8 end", "resumed, e4 a8*"),
+        ("a7 end", "resumed"),
         ("b7", "stop, reset e5 content_differs, ask 0"),
+        ("a9", "stop, reset e5 unproven, ask 0"),
         ("end", "reset e5 unproven, ask 0"),
     ] {
-        let mut desk = Desk::new(config());
-        desk.machine = Machine::resume(config(), from, batch("a7").digest());
-        assert_eq!(at(&desk), Some(from));
+        let mut desk = resumed(config());
+        assert_eq!(at(&desk), Some(checkpoint().position));
+        assert!(!desk.status().complete, "its gaps are not forgotten");
         assert_eq!(desk.connected(), "ask 7");
         assert_eq!(desk.replay(answer), says);
+    }
+}
+
+/// Batch 7 of engine `a`, in the fifth epoch.
+fn checkpoint() -> Mark {
+    let epoch = Epoch(4);
+    let sequence = 7;
+    Mark {
+        position: Position { epoch, sequence },
+        digest: batch("a7").digest(),
+    }
+}
+
+/// A machine that begins with it.
+fn resumed(config: Config) -> Desk {
+    let mut desk = Desk::new(config.clone());
+    desk.machine = Machine::resume(config, checkpoint(), false);
+    desk
+}
+
+#[test]
+fn live_frames_wait_until_the_checkpoint_was_checked() {
+    let mut desk = resumed(config());
+    assert_eq!(
+        desk.live("a9 a10"),
+        "ask 7",
+        "before word of the connection"
+    );
+    assert_eq!(desk.connected(), "");
+    let all = "resumed, e4 a8*, e4 a9, e4 a10, stop";
+    assert_eq!(desk.replay("a7 a8 a9"), all);
+
+    let mut desk = resumed(config());
+    desk.disconnected();
+    assert_eq!(
+        desk.live("b8"),
+        "",
+        "whose it is, the next connection tells"
+    );
+    assert_eq!(desk.connected(), "ask 7");
+    let gone = "stop, stale, reset e5 content_differs, ask 0";
+    assert_eq!(desk.replay("b7"), gone);
+    assert_eq!(desk.replay("b0 b1 end"), "e5 b0*, e5 b1*");
+}
+
+#[test]
+fn a_checkpoint_of_a_source_without_replay_proves_nothing() {
+    let reset = "reset e5 unproven";
+    let mut desk = resumed(without_replay());
+    assert_eq!(desk.connected(), reset);
+    assert_eq!(desk.live("a8"), "e5 gap 0-7 no_replay, e5 a8");
+    assert_eq!(
+        resumed(shared()).live("a8"),
+        format!("{reset}, e5 gap 0-7 no_replay, e5 a8")
+    );
+    let mut desk = resumed(config());
+    assert_eq!(desk.connected(), "ask 7");
+    for asked in [
+        "stop, ask 7",
+        "stop, ask 7",
+        "stop, reset e5 unproven, ask 0",
+    ] {
+        assert_eq!(desk.wait(31 * SECOND), asked, "no answer");
     }
 }
 

@@ -113,6 +113,7 @@ pub fn batch(source: u32, sequence: u64) -> Arc<Batch> {
         dictionary_len: 0,
         columns: columns.into(),
         payload: Bytes::from_static(b"as it came"),
+        digest: 0,
         skipped: Vec::new(),
     })
 }
