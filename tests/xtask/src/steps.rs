@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use std::time::{Duration, Instant};
 
 /// Plugins of this repository: package, and file name under `target/plugins`.
-const PLUGINS: &[&str] = &["prefix-index", "forward", "faulty"];
+const PLUGINS: &[&str] = &["prefix-index", "forward", "hot-prefixes", "faulty"];
 
 /// One part of `cargo xtask test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
