@@ -1,5 +1,6 @@
 //! The parts of each command.
 
+use crate::javascript;
 use crate::setup::{self, WASM, run};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -15,6 +16,8 @@ pub enum Part {
     Format,
     /// The plugins, for wasm32-wasip2.
     Plugins,
+    /// The plugin in JavaScript; needs node and npm.
+    Javascript,
     /// Clippy over everything, warnings denied.
     Clippy,
     /// Unit, property and documentation tests.
@@ -135,6 +138,7 @@ fn go(part: Part) -> Result<()> {
     match part {
         Part::Format => run("cargo", &["fmt", "--all", "--check"]),
         Part::Plugins => plugins(),
+        Part::Javascript => javascript::build(),
         Part::Clippy => run(
             "cargo",
             &[
