@@ -24,6 +24,8 @@ pub enum Part {
     Unit,
     /// End-to-end suites through the real binary.
     E2e,
+    /// The author's guide in plugins/README.md, command by command.
+    Guide,
     /// Every plugin with cargo component.
     Component,
 }
@@ -168,6 +170,12 @@ fn go(part: Part) -> Result<()> {
             programs()?;
             let tests = ["test", "--release", "--workspace", "--test", "e2e"];
             run("cargo", &tests)
+        }
+        Part::Guide => {
+            programs()?;
+            let tests = ["test", "--release", "--workspace", "--test", "e2e", "--"];
+            // Apart, since the compiler would take the machine from the other suites.
+            run("cargo", &[&tests[..], &["--ignored", "guide"]].concat())
         }
         Part::Component => component(),
     }

@@ -16,6 +16,7 @@ mod hot_prefixes;
 mod lossy;
 mod many_sources;
 mod plugin_cli;
+mod plugin_guide;
 mod plugins_dropin;
 mod plugins_hostile;
 mod plugins_lanes;
