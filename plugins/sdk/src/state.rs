@@ -150,26 +150,23 @@ pub fn cut<R: Serialize>(
 ) -> Result<Piece, String> {
     let max_bytes = max_bytes as usize;
     let mut bytes = head(RECORDS, schema);
-    let mut at = cursor;
     let from = usize::try_from(cursor).map_err(|_| format!("no record {cursor}"))?;
-    for record in records.into_iter().skip(from) {
+    for (at, record) in (cursor..).zip(records.into_iter().skip(from)) {
         let before = bytes.len();
         bytes = postcard::to_extend(&record, bytes)
             .map_err(|e| format!("record {at} cannot be encoded: {e}"))?;
-        if bytes.len() > max_bytes {
-            if at == cursor {
-                let size = bytes.len();
-                return Err(format!(
-                    "record {at} makes a piece of {size} bytes, above {max_bytes}"
-                ));
-            }
-            bytes.truncate(before);
-            return Ok(Piece {
-                bytes,
-                next: Some(at),
-            });
+        let size = bytes.len();
+        if size <= max_bytes {
+            continue;
         }
-        at += 1;
+        if at == cursor {
+            return Err(format!(
+                "record {at} makes a piece of {size} bytes, above {max_bytes}"
+            ));
+        }
+        bytes.truncate(before);
+        let next = Some(at);
+        return Ok(Piece { bytes, next });
     }
     Ok(Piece { bytes, next: None })
 }

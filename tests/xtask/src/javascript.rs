@@ -4,6 +4,7 @@ use crate::setup::{root, run_in, target, works};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// Its directory below `plugins`, and its file's name below `target/plugins`.
 const NAME: &str = "counter-js";
@@ -26,12 +27,21 @@ pub fn build() -> Result<()> {
     let tools = target().join("tools").join(NAME);
     install(&plugin, &tools)?;
     let out = target().join("plugins").join(format!("{NAME}.wasm"));
-    let out = out.to_str().context("the target's path is not UTF-8")?;
-    // The same command as `npm run build`, with another output.
-    let compiler = tools.join("node_modules/.bin/componentize-qjs");
-    let arguments = ["--sync", "--opt-size", "--wit", "wit", "--world", "counter"];
-    let files = ["--js", "counter.js", "--output", out];
-    run_in(&plugin, &compiler, &[&arguments[..], &files].concat())
+    // Its own build script, with the compiler from below the target directory.
+    let mut path = tools.join("node_modules/.bin").into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let status = Command::new("npm")
+        .args(["run", "build", "--", "--output"])
+        .arg(out)
+        .current_dir(&plugin)
+        .env("PATH", path)
+        .status()
+        .context("`npm` could not be started")?;
+    if !status.success() {
+        bail!("`npm run build` in plugins/{NAME} ended with {status}");
+    }
+    Ok(())
 }
 
 /// The compiler of exactly the versions in package.json and its lock, once.
@@ -52,5 +62,5 @@ fn install(plugin: &Path, tools: &Path) -> Result<()> {
     eprintln!("installing the compiler of {NAME} into {}", tools.display());
     // Not `npm ci`: the lock lacks platforms that the registry lacks.
     let quiet = ["install", "--ignore-scripts", "--no-audit", "--no-fund"];
-    run_in(tools, Path::new("npm"), &quiet)
+    run_in(tools, "npm", &quiet)
 }

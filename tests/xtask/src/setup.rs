@@ -75,16 +75,15 @@ pub fn component() -> Result<PathBuf> {
 
 /// Runs a command in the repository; its failure is ours.
 pub fn run(program: &str, args: &[&str]) -> Result<()> {
-    run_in(&root(), Path::new(program), args)
+    run_in(&root(), program, args)
 }
 
 /// The same, elsewhere.
-pub fn run_in(directory: &Path, program: &Path, args: &[&str]) -> Result<()> {
+pub fn run_in(directory: &Path, program: &str, args: &[&str]) -> Result<()> {
     let status = Command::new(program)
         .args(args)
         .current_dir(directory)
         .status();
-    let program = program.display();
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => bail!("`{program} {}` ended with {status}", args.join(" ")),
