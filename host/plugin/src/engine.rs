@@ -58,7 +58,10 @@ impl Host {
             // Plugins are synchronous, each on a thread of its own.
             .concurrency_support(false)
             .wasm_memory64(false)
-            .wasm_multi_memory(false)
+            // Components made of components (those of other languages) need it: what
+            // passes data between two of them has both memories in hand, and the
+            // compiler panics without it.
+            .wasm_multi_memory(true)
             .cranelift_opt_level(OptLevel::Speed);
         let engine = Engine::new(&config).map_err(|e| std::io::Error::other(format!("{e:#}")))?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -113,8 +116,7 @@ impl Host {
         if let Some(component) = kept.and_then(|cache| cache.take(&self.engine, wasm)) {
             return Ok(component);
         }
-        let component = Component::from_binary(&self.engine, wasm)
-            .map_err(|e| LoadError::Damaged(format!("{e:#}")))?;
+        let component = guarded(|| Component::from_binary(&self.engine, wasm))?;
         if let Some(cache) = kept {
             cache.keep(&self.engine, wasm, &component);
         }
@@ -135,6 +137,14 @@ impl Host {
     /// Ticks that make up `time`, and one for the tick that is under way.
     pub(crate) fn ticks(time: Duration) -> u64 {
         (time.as_micros() / TICK.as_micros()) as u64 + 1
+    }
+}
+
+/// Compiles; a compiler that panics on somebody's file costs that file alone.
+fn guarded<T>(compile: impl FnOnce() -> wasmtime::Result<T>) -> Result<T, LoadError> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(compile)) {
+        Ok(compiled) => compiled.map_err(|e| LoadError::Damaged(format!("{e:#}"))),
+        Err(_) => Err(LoadError::Damaged("the compiler panicked on it".into())),
     }
 }
 
@@ -180,5 +190,16 @@ impl std::fmt::Debug for Compiled {
         f.debug_struct("Compiled")
             .field("summary", &self.summary)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_that_panics_refuses_the_file() {
+        let refused = guarded(|| -> wasmtime::Result<()> { panic!("as it may") });
+        assert!(matches!(refused, Err(LoadError::Damaged(why)) if why.contains("panicked")));
     }
 }

@@ -35,6 +35,22 @@ pub mod log {
 
 /// Grant `metrics`: numbers in the daemon's metrics, labelled with the plugin's
 /// name. Names are `[a-z_][a-z0-9_]*`. A call costs a crossing: not per event.
+///
+/// ```
+/// use penstock_sdk::{metrics, testing};
+/// metrics::add("batches", 1); // penstock_plugin_custom_batches{plugin="NAME"}
+///
+/// let mut blocks = metrics::Counter::new("blocks"); // for each event
+/// blocks.add(3);
+/// blocks.add(4);
+/// assert_eq!(testing::counter("blocks"), 0);
+/// blocks.flush(); // for each batch, or each tick
+/// assert_eq!(testing::counter("blocks"), 7);
+///
+/// let mut held = metrics::Gauge::new("held");
+/// held.set(12.0);
+/// assert_eq!(testing::gauge("held"), Some(12.0));
+/// ```
 pub mod metrics {
     /// Adds to a counter.
     pub fn add(name: &str, value: u64) {
@@ -69,6 +85,28 @@ pub mod metrics {
         pub fn flush(&mut self) {
             if self.pending > 0 {
                 add(self.name, std::mem::take(&mut self.pending));
+            }
+        }
+    }
+
+    /// A gauge that is handed over when it moved.
+    #[derive(Debug)]
+    pub struct Gauge {
+        name: &'static str,
+        told: Option<f64>,
+    }
+
+    impl Gauge {
+        /// A gauge of this name.
+        #[must_use]
+        pub const fn new(name: &'static str) -> Self {
+            Self { name, told: None }
+        }
+
+        /// Sets it; no call when it stands there already.
+        pub fn set(&mut self, value: f64) {
+            if self.told.replace(value) != Some(value) {
+                set(self.name, value);
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::generated::lookup::exports::penstock::plugin::lookup;
 use crate::source::Names;
 use crate::{
     Batch, Change, Description, Lookup, Piece, Plugin, Query, RawBatch, RawChange, Refusal,
-    Refused, Request, SourceChange, SourceId, State, Tick,
+    Refused, Request, SourceChange, SourceId, State, Tick, json,
 };
 use std::cell::Cell;
 
@@ -130,8 +130,7 @@ impl<P: Plugin> Instance<P> {
     pub fn init(&mut self, config: &str) -> Result<(), String> {
         report_panics();
         doing("init");
-        let config = serde_json::from_str(config).map_err(|e| format!("config: {e}"))?;
-        self.plugin = Some(P::new(config)?);
+        self.plugin = Some(P::new(json::from("config", config.as_bytes())?)?);
         Ok(())
     }
 

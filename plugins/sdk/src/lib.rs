@@ -6,7 +6,7 @@
 //! does not know:
 //!
 //! ```
-//! use penstock_sdk::{Batch, Columns, Event, NoConfig, Plugin, Refused, SourceChange, metrics};
+//! use penstock_sdk::{Batch, Event, NoConfig, Plugin, Refused, metrics};
 //! use std::collections::BTreeMap;
 //!
 //! #[derive(Default)]
@@ -17,7 +17,6 @@
 //! impl Plugin for Adapters {
 //!     const NAME: &'static str = "adapters";
 //!     const VERSION: &'static str = "0.1.0";
-//!     const COLUMNS: Columns = Columns::NONE;
 //!     type Config = NoConfig;
 //!
 //!     fn new(_: NoConfig) -> Result<Self, String> {
@@ -37,8 +36,6 @@
 //!             }
 //!         }
 //!     }
-//!
-//!     fn on_source(&mut self, _: &SourceChange<'_>) {}
 //! }
 //!
 //! penstock_sdk::export!(Adapters);
@@ -63,7 +60,8 @@
 //! Guarantees: columns that contradict each other (which only a broken host
 //! could send) read as empty, never out of bounds; a panic is reported with
 //! file, line and the batch being handled, and ends the instance, not the host.
-//! What this crate does not do: keep state, order batches, or retry.
+//! What this crate does not do: keep events, order batches, or retry. What a plugin
+//! holds may outlive its build: [`state`].
 
 pub mod batch;
 pub mod event;
@@ -73,11 +71,13 @@ pub mod generated;
 pub mod hash;
 mod host;
 mod instance;
+pub mod json;
 mod lookup;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 mod plugin;
 mod source;
+pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 

@@ -1,7 +1,7 @@
 //! The traits that a plugin implements.
 
 use crate::generated;
-use crate::{Batch, Query, Refusal, Row, SourceChange, SourceId};
+use crate::{Batch, Event, Query, Refusal, Row, SourceChange, SourceId};
 use serde::de::DeserializeOwned;
 
 /// Columns wanted beside events, parents and hashes, which always come. Each
@@ -15,14 +15,46 @@ pub trait Plugin: Sized + 'static {
     const NAME: &'static str;
     /// Version, for people. `env!("CARGO_PKG_VERSION")` as a rule.
     const VERSION: &'static str;
-    /// Columns wanted.
-    const COLUMNS: Columns;
+    /// Columns wanted beside those that always come: none, unless said.
+    const COLUMNS: Columns = Columns::NONE;
     /// Number of the schema of its state; 0 without [`State`].
     const STATE_SCHEMA: u32 = 0;
 
-    /// The `[config]` table of the plugin's file, `{}` without one. Give fields
-    /// defaults (`#[serde(default)]`) and deny unknown ones, so that a mistyped
-    /// key is refused; [`NoConfig`] takes none.
+    /// The `[config]` table of the plugin's file, `{}` without one: any type of your
+    /// own. Give fields defaults and deny unknown ones, so that a mistyped key is
+    /// refused; the operator is told which key is wrong and why. [`NoConfig`] takes
+    /// none.
+    ///
+    /// ```
+    /// # use penstock_sdk::{testing::Host, *};
+    /// #[derive(serde::Deserialize)]
+    /// #[serde(deny_unknown_fields, default)]
+    /// struct Config { keep: u32, labels: Vec<String> }
+    ///
+    /// impl Default for Config {
+    ///     fn default() -> Self { Self { keep: 10, labels: vec![] } }
+    /// }
+    ///
+    /// struct Mine(Config);
+    ///
+    /// impl Plugin for Mine {
+    /// #   const NAME: &'static str = "mine";
+    /// #   const VERSION: &'static str = "0.1.0";
+    ///     type Config = Config;
+    ///     fn new(config: Config) -> Result<Self, String> {
+    ///         match config.keep {
+    ///             0 => Err("keep = 0 keeps nothing".to_owned()),
+    ///             _ => Ok(Self(config)),
+    ///         }
+    ///     }
+    /// #   fn on_batch(&mut self, _: &Batch<'_>, _: &mut Refused) {}
+    /// }
+    /// let refused = |config| Host::<Mine>::start(config).err().unwrap();
+    /// assert!(refused(r#"{"labels": ["a", 1]}"#).starts_with("config: labels[1]: invalid type"));
+    /// assert!(refused(r#"{"keeep": 1}"#).contains("unknown field `keeep`, expected `keep`"));
+    /// assert_eq!(refused(r#"{"keep": 0}"#), "keep = 0 keeps nothing");
+    /// assert_eq!(Host::<Mine>::start("{}").unwrap().plugin().0.keep, 10);
+    /// ```
     type Config: DeserializeOwned;
 
     /// Sets the plugin up.
@@ -71,6 +103,29 @@ pub trait Lookup: Plugin {
 }
 
 /// Optional: answers requests in the plugin's own form.
+///
+/// ```
+/// # use penstock_sdk::{testing::Host, *};
+/// #[derive(serde::Deserialize)]
+/// struct Ask { first: usize }
+/// # struct Mine;
+/// # impl Plugin for Mine {
+/// #   const NAME: &'static str = "mine";
+/// #   const VERSION: &'static str = "0.1.0";
+/// #   type Config = NoConfig;
+/// #   fn new(_: NoConfig) -> Result<Self, String> { Ok(Self) }
+/// #   fn on_batch(&mut self, _: &Batch<'_>, _: &mut Refused) {}
+/// # }
+/// impl Request for Mine {
+///     fn handle(&mut self, body: &[u8]) -> Result<Vec<u8>, String> {
+///         let ask: Ask = json::parse(body)?;
+///         json::answer(&["a", "b", "c"][..ask.first.min(3)])
+///     }
+/// }
+/// let mut host = Host::<Mine>::start("{}").unwrap();
+/// assert_eq!(host.handle(r#"{"first": 2}"#).unwrap(), r#"["a","b"]"#);
+/// assert!(host.handle(r#"{"first": -1}"#).unwrap_err().starts_with("body: first: "));
+/// ```
 pub trait Request: Plugin {
     /// Answers `body`.
     ///
@@ -89,10 +144,10 @@ pub trait Tick: Plugin {
 }
 
 /// Optional: state that outlives an instance, cut by source into pieces.
-/// [`Plugin::STATE_SCHEMA`] must be above 0.
+/// [`Plugin::STATE_SCHEMA`] must be above 0. [`crate::state`] does the cutting.
 pub trait State: Plugin {
     /// The state of `source` from `cursor` on (0 first), at most `max_bytes`.
-    /// No batch of this source comes between two pieces.
+    /// No batch of this source comes between two pieces; ticks may.
     ///
     /// # Errors
     /// The state is not carried over, and is rebuilt by replay.
@@ -127,6 +182,36 @@ pub struct Description {
 pub struct NoConfig {}
 
 /// Events that the plugin could not use, by index and code.
+///
+/// With an error type of its own, whose number is the code, a plugin writes its
+/// handling of an event with `?`:
+///
+/// ```
+/// use penstock_sdk::{Event, Refused, testing};
+///
+/// #[derive(Debug)]
+/// enum Unfit { NoTokenHashes = 1, Unchained = 2 }
+///
+/// impl From<Unfit> for u32 {
+///     fn from(unfit: Unfit) -> u32 { unfit as u32 }
+/// }
+///
+/// fn apply(event: Event<'_>) -> Result<(), Unfit> {
+///     if let Event::Stored(stored) = event {
+///         let hashes = stored.token_hashes().ok_or(Unfit::NoTokenHashes)?;
+///         let parent = stored.parent().ok_or(Unfit::Unchained)?;
+/// #       let _ = (hashes, parent);
+///     }
+///     Ok(())
+/// }
+///
+/// # let mut names = testing::Names::default();
+/// # let raw = testing::batch(1).stored(testing::stored(16, &[7])).cleared().build(&mut names);
+/// # let batch = names.view(&raw);
+/// let mut refused = Refused::default();
+/// refused.each(&batch, apply); // the whole of `on_batch`
+/// assert_eq!(refused.list(), [(0, 1)]);
+/// ```
 #[derive(Debug, Default)]
 pub struct Refused {
     list: Vec<Refusal>,
@@ -164,6 +249,31 @@ impl Refused {
     /// The host counts it.
     pub fn event(&mut self, index: u32, code: u32) {
         self.list.push(Refusal { event: index, code });
+    }
+
+    /// Refuses an event if its handling failed. See [`Refused`].
+    pub fn result<E: Into<u32>>(&mut self, event: u32, result: Result<(), E>) {
+        if let Err(error) = result {
+            self.event(event, error.into());
+        }
+    }
+
+    /// Hands each event of a batch to `apply`, and refuses those it fails on.
+    pub fn each<'a, E: Into<u32>>(
+        &mut self,
+        batch: &Batch<'a>,
+        mut apply: impl FnMut(Event<'a>) -> Result<(), E>,
+    ) {
+        for event in batch.events() {
+            let index = event.common().index();
+            self.result(index, apply(event));
+        }
+    }
+
+    /// Index and code of what was refused so far.
+    #[must_use]
+    pub fn list(&self) -> Vec<(u32, u32)> {
+        self.list.iter().map(|r| (r.event, r.code)).collect()
     }
 
     pub(crate) fn into_list(self) -> Vec<Refusal> {

@@ -18,10 +18,12 @@ use crate::generated::base::penstock::plugin::types::DictionaryEntry;
 use crate::hash::{token_hash, token_seed};
 use crate::native::KEPT;
 pub use crate::native::Published;
-use crate::{
-    Batch, Instance, Lookup, Medium, Plugin, Query, RawBatch, RawChange, Row, SourceId, SourceInfo,
-};
+use crate::{Batch, Medium, RawBatch, SourceId};
 use std::collections::BTreeMap;
+
+mod host;
+
+pub use host::{Host, change};
 
 /// Names of all sources as a host keeps them: codes from 1, one dictionary a source.
 #[derive(Debug, Default)]
@@ -60,13 +62,6 @@ enum Built {
     Stored(StoredBuilder),
     Removed(u8, u32, Vec<u64>, String),
     Cleared,
-}
-
-/// A stand-in for the daemon around one plugin.
-#[derive(Debug)]
-pub struct Host<P> {
-    instance: Instance<P>,
-    names: Names,
 }
 
 /// A batch of `source`, epoch 0, sequence 0, no rank, no events yet.
@@ -412,127 +407,5 @@ impl Names {
     #[must_use]
     pub fn view<'a>(&'a self, raw: &'a RawBatch) -> Batch<'a> {
         Batch::new(raw, &self.seen)
-    }
-}
-
-/// A change of a kind, with nothing else in it.
-#[must_use]
-pub fn change(source: SourceId, kind: u8) -> RawChange {
-    RawChange {
-        source,
-        kind,
-        epoch: 0,
-        first: 0,
-        last: 0,
-        reason: 0,
-        info: None,
-        entries: vec![],
-    }
-}
-
-// === impl Host ===
-
-impl<P: Plugin> Host<P> {
-    /// Describes and sets up the plugin, as the daemon does.
-    ///
-    /// # Errors
-    /// Those of `init`.
-    pub fn start(config: &str) -> Result<Self, String> {
-        let _ = Instance::<P>::describe();
-        let mut instance = Instance::new();
-        instance.init(config)?;
-        Ok(Self {
-            instance,
-            names: Names::default(),
-        })
-    }
-
-    /// A source joins: name and instance alike, rank 0, no labels.
-    pub fn join(&mut self, source: SourceId, name: &str, model: &str) {
-        self.join_as(
-            source,
-            SourceInfo {
-                name: name.to_owned(),
-                instance: name.to_owned(),
-                rank: 0,
-                model: model.to_owned(),
-                labels: vec![],
-            },
-        );
-    }
-
-    /// A source joins.
-    pub fn join_as(&mut self, source: SourceId, info: SourceInfo) {
-        let info = Some(info);
-        self.change(RawChange {
-            info,
-            ..change(source, 0)
-        });
-    }
-
-    /// A source leaves for good.
-    pub fn leave(&mut self, source: SourceId) {
-        self.change(change(source, 1));
-    }
-
-    /// A source's engine restarted.
-    pub fn reset(&mut self, source: SourceId, epoch: u32) {
-        self.change(RawChange {
-            epoch,
-            ..change(source, 2)
-        });
-    }
-
-    /// Any other change.
-    pub fn change(&mut self, change: RawChange) {
-        self.instance.on_source(change);
-    }
-
-    /// Sends a batch, its new names first; answers index and code of refusals.
-    pub fn send(&mut self, batch: BatchBuilder) -> Vec<(u32, u32)> {
-        let raw = batch.build(&mut self.names);
-        for (source, entry) in std::mem::take(&mut self.names.fresh) {
-            let entries = vec![entry];
-            self.instance.on_source(RawChange {
-                entries,
-                ..change(source, 4)
-            });
-        }
-        let refused = self.instance.on_batch(&raw);
-        refused.iter().map(|r| (r.event, r.code)).collect()
-    }
-
-    /// The plugin.
-    ///
-    /// # Panics
-    /// Never: [`Host::start`] set it up.
-    #[must_use]
-    pub fn plugin(&self) -> &P {
-        match self.instance.plugin() {
-            Some(plugin) => plugin,
-            None => unreachable!("start sets the plugin up"),
-        }
-    }
-
-    /// The instance, for the optional interfaces.
-    pub fn instance(&mut self) -> &mut Instance<P> {
-        &mut self.instance
-    }
-}
-
-impl<P: Lookup> Host<P> {
-    /// Asks a lookup; rows are sorted by source and rank.
-    ///
-    /// # Errors
-    /// The plugin's own.
-    pub fn find(&mut self, query: &Query) -> Result<Vec<Row>, String> {
-        let words = self.instance.find(query)?;
-        let (rows, rest) = words.as_chunks::<8>();
-        if !rest.is_empty() {
-            return Err(format!("{} words are no rows of 8", words.len()));
-        }
-        let mut rows: Vec<Row> = rows.iter().map(Row::from_words).collect();
-        rows.sort_unstable();
-        Ok(rows)
     }
 }

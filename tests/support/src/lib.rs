@@ -58,8 +58,13 @@ pub fn plugin_file(name: &str) -> PathBuf {
     let path = target().join("plugins").join(format!("{name}.wasm"));
     assert!(
         path.exists(),
-        "{} is missing; build it: cargo xtask plugins",
-        path.display()
+        "{} is missing; build it: cargo xtask plugins{}",
+        path.display(),
+        if name.ends_with("-js") {
+            " --javascript"
+        } else {
+            ""
+        }
     );
     path
 }

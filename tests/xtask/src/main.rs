@@ -3,6 +3,7 @@
 //! Each does its own set-up: what is missing on the machine is installed where
 //! rustup or cargo can, and named with the command that installs it otherwise.
 
+mod javascript;
 mod setup;
 mod steps;
 
@@ -13,7 +14,7 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
-    after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --json --seconds 20\n  cargo xtask test\n  cargo xtask test --only e2e\n  cargo xtask bench --json\n  cargo xtask plugins"
+    after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --json --seconds 20\n  cargo xtask test\n  cargo xtask test --only e2e\n  cargo xtask bench --json\n  cargo xtask plugins\n  cargo xtask plugins --javascript"
 )]
 struct Args {
     #[command(subcommand)]
@@ -56,7 +57,11 @@ enum Command {
         rest: Vec<String>,
     },
     /// Builds the plugins into target/plugins.
-    Plugins,
+    Plugins {
+        /// The one in JavaScript alone; needs node and npm.
+        #[arg(long)]
+        javascript: bool,
+    },
 }
 
 fn main() -> Result<()> {
@@ -64,6 +69,7 @@ fn main() -> Result<()> {
         Command::Demo { rest } => steps::demo(&rest),
         Command::Test { only } => steps::test(&only),
         Command::Bench { rest } => steps::bench(&rest),
-        Command::Plugins => steps::plugins(),
+        Command::Plugins { javascript: true } => javascript::build(),
+        Command::Plugins { javascript: false } => steps::plugins(),
     }
 }

@@ -75,9 +75,14 @@ pub fn component() -> Result<PathBuf> {
 
 /// Runs a command in the repository; its failure is ours.
 pub fn run(program: &str, args: &[&str]) -> Result<()> {
+    run_in(&root(), program, args)
+}
+
+/// The same, elsewhere.
+pub fn run_in(directory: &Path, program: &str, args: &[&str]) -> Result<()> {
     let status = Command::new(program)
         .args(args)
-        .current_dir(root())
+        .current_dir(directory)
         .status();
     match status {
         Ok(status) if status.success() => Ok(()),
@@ -95,7 +100,8 @@ fn sysroot_has_target() -> bool {
     })
 }
 
-fn works(program: &str, args: &[&str]) -> bool {
+/// Whether a command ends well.
+pub fn works(program: &str, args: &[&str]) -> bool {
     let quiet = Command::new(program)
         .args(args)
         .stdout(Stdio::null())

@@ -1,12 +1,13 @@
 //! The parts of each command.
 
+use crate::javascript;
 use crate::setup::{self, WASM, run};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::time::{Duration, Instant};
 
 /// Plugins of this repository: package, and file name under `target/plugins`.
-const PLUGINS: &[&str] = &["prefix-index", "forward", "faulty"];
+const PLUGINS: &[&str] = &["prefix-index", "forward", "hot-prefixes", "faulty"];
 
 /// One part of `cargo xtask test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -15,12 +16,16 @@ pub enum Part {
     Format,
     /// The plugins, for wasm32-wasip2.
     Plugins,
+    /// The plugin in JavaScript; needs node and npm.
+    Javascript,
     /// Clippy over everything, warnings denied.
     Clippy,
     /// Unit, property and documentation tests.
     Unit,
     /// End-to-end suites through the real binary.
     E2e,
+    /// The author's guide in plugins/README.md, command by command.
+    Guide,
     /// Every plugin with cargo component.
     Component,
 }
@@ -135,6 +140,7 @@ fn go(part: Part) -> Result<()> {
     match part {
         Part::Format => run("cargo", &["fmt", "--all", "--check"]),
         Part::Plugins => plugins(),
+        Part::Javascript => javascript::build(),
         Part::Clippy => run(
             "cargo",
             &[
@@ -164,6 +170,12 @@ fn go(part: Part) -> Result<()> {
             programs()?;
             let tests = ["test", "--release", "--workspace", "--test", "e2e"];
             run("cargo", &tests)
+        }
+        Part::Guide => {
+            programs()?;
+            let tests = ["test", "--release", "--workspace", "--test", "e2e", "--"];
+            // Apart, since the compiler would take the machine from the other suites.
+            run("cargo", &[&tests[..], &["--ignored", "guide"]].concat())
         }
         Part::Component => component(),
     }
