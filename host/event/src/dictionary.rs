@@ -1,3 +1,4 @@
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -10,7 +11,8 @@ pub const MAX_ENTRIES: usize = 65_536;
 pub const UNLISTED: u32 = u32::MAX;
 
 /// What a name in the dictionary names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum NameKind {
     /// An adapter (LoRA).

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::Sources;
-use penstock_event::{Beginning, Epoch, Identity, Mark, SourceState};
+use penstock_event::{Beginning, Epoch, Identity, Mark, NameKind, SourceState};
 use serde::{Deserialize, Serialize};
 
 /// Where a source was left, from a checkpoint.
@@ -21,6 +21,9 @@ pub struct Resume {
     pub mark: Mark,
     /// Nothing was known to be missing up to it.
     pub complete: bool,
+    /// The dictionary, by code from 1: what a plugin keeps may refer to it.
+    #[serde(default)]
+    pub names: Vec<(NameKind, String)>,
 }
 
 // === impl Resume ===
@@ -34,6 +37,9 @@ impl Resume {
             lineage: state.beginning().lineage,
             mark,
             complete,
+            names: (state.dictionary.entries(0, u32::MAX).into_iter())
+                .map(|entry| (entry.kind, entry.text.to_string()))
+                .collect(),
         }
     }
 
@@ -60,6 +66,9 @@ pub(crate) fn set_out(state: &SourceState, sources: &Sources) -> Option<Resume> 
         tracing::info!(source = &*state.info.name, %position, "goes on from a checkpoint");
         state.set_mark(resume.mark);
         state.set_complete(resume.complete);
+        for (kind, name) in &resume.names {
+            state.dictionary.code(*kind, name);
+        }
     }
     resume
 }

@@ -7,6 +7,7 @@
 //!                         | the instance dies: lost, until it joins again
 //! ```
 
+use crate::handover::At;
 use crate::trail::Mark;
 use penstock_event::{
     Answer, Batch, Change, Item, Link, LookupError, Position, Query, Row, SourceId, SourcePosition,
@@ -26,6 +27,8 @@ struct Progress {
     state: Arc<SourceState>,
     instance: Arc<str>,
     position: Option<Position>,
+    /// Of the batch there; none: not known.
+    digest: Option<u64>,
     complete: bool,
     /// Up to where it was handled, by this instance or by those before it.
     mark: Mark,
@@ -40,6 +43,7 @@ impl Applied {
             return;
         };
         progress.position = Some(batch.position());
+        progress.digest = Some(batch.digest);
         // After a clear, what came before does not matter.
         if batch.skipped_events() > 0 {
             progress.complete = false;
@@ -58,6 +62,7 @@ impl Applied {
                     state: state.clone(),
                     instance: state.info.spec.instance.as_str().into(),
                     position: None,
+                    digest: None,
                     complete: true,
                     mark: mark.unwrap_or_default(),
                 };
@@ -82,10 +87,11 @@ impl Applied {
     }
 
     /// Another instance's state of a source was taken over, as of a position.
-    pub(crate) fn inherit(&mut self, source: SourceId, position: Position, complete: bool) {
+    pub(crate) fn inherit(&mut self, source: SourceId, position: Position, at: &At) {
         if let Some(progress) = self.sources.get_mut(&source) {
             progress.position = Some(position);
-            progress.complete = complete;
+            progress.digest = at.digest;
+            progress.complete = at.complete;
             progress.mark = Mark::at(position);
         }
     }
@@ -107,9 +113,13 @@ impl Applied {
     }
 
     /// How far a source was applied, and whether anything is missing.
-    pub(crate) fn at(&self, source: SourceId) -> Option<(Option<Position>, bool)> {
+    pub(crate) fn at(&self, source: SourceId) -> Option<At> {
         let progress = self.sources.get(&source)?;
-        Some((progress.position, progress.complete))
+        Some(At {
+            position: progress.position,
+            digest: progress.digest,
+            complete: progress.complete,
+        })
     }
 
     /// The source's own state.

@@ -23,16 +23,30 @@ pub(crate) const PIECE_BYTES: u32 = 1 << 20;
 /// Pieces on their way at most.
 const ON_THE_WAY: usize = 4;
 
-/// What the old instance says.
-pub(crate) enum Moved {
+/// How far a source was applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct At {
+    /// The last batch; none: nothing of this epoch.
+    pub position: Option<Position>,
+    /// Digest of that batch's payload; none: not known.
+    pub digest: Option<u64>,
+    /// Nothing is known to be missing up to there.
+    pub complete: bool,
+}
+
+/// What an instance hands over, source by source.
+#[derive(Debug)]
+pub enum Moved {
     /// A source begins.
     Begin(Arc<SourceState>),
     /// A piece of its state, under the schema of the old instance.
     Piece(u32, Vec<u8>),
-    /// That was all of it: how far it was applied, and whether anything is missing.
-    Done(Option<Position>, bool),
-    /// It cannot be moved.
+    /// That was all of it.
+    Done(At),
+    /// It cannot be moved, and why.
     Refused(String),
+    /// That was all there is.
+    End,
 }
 
 /// The old instance's side.
@@ -45,6 +59,7 @@ pub(crate) struct Moving {
     /// The source whose pieces are being made, and the next one's cursor.
     current: Option<(SourceId, u64)>,
     ready: VecDeque<Moved>,
+    ended: bool,
 }
 
 /// Where a candidate stands after a handover.
@@ -100,6 +115,7 @@ impl Moving {
             left: sources.into_iter().collect(),
             current: None,
             ready: VecDeque::new(),
+            ended: false,
         }
     }
 
@@ -120,27 +136,32 @@ impl Moving {
         }
         match self.left.pop_front() {
             Some(source) => Step::Begin(source),
-            None => Step::Over,
+            None if self.ended => Step::Over,
+            None => {
+                self.ended = true;
+                self.ready.push_back(Moved::End);
+                self.step()
+            }
         }
     }
 
-    pub(crate) fn begin(&mut self, state: Arc<SourceState>, at: (Option<Position>, bool)) {
+    pub(crate) fn begin(&mut self, state: Arc<SourceState>, at: At) {
         let source = state.info.id;
         self.ready.push_back(Moved::Begin(state));
         match self.whole {
-            true => self.ready.push_back(Moved::Done(at.0, at.1)),
+            true => self.ready.push_back(Moved::Done(at)),
             false => self.current = Some((source, 0)),
         }
     }
 
     /// A piece was made; `at` is where the source stands when it was the last.
-    pub(crate) fn made(&mut self, piece: Piece, at: (Option<Position>, bool)) {
+    pub(crate) fn made(&mut self, piece: Piece, at: At) {
         self.ready.push_back(Moved::Piece(self.schema, piece.bytes));
         match (piece.next, &mut self.current) {
             (Some(next), Some((_, cursor))) => *cursor = next,
             _ => {
                 self.current = None;
-                self.ready.push_back(Moved::Done(at.0, at.1));
+                self.ready.push_back(Moved::Done(at));
             }
         }
     }
@@ -169,66 +190,25 @@ impl Candidate {
         limit: Duration,
     ) -> Result<Past, HandoverError> {
         let until = Instant::now() + limit;
-        let mut past = Past::default();
-        let mut current: Option<Arc<SourceState>> = None;
+        let mut heir = self.heir();
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let moved = match from.recv_timeout(left) {
-                Ok(moved) => moved,
+            match from.recv_timeout(left) {
+                Ok(moved) => heir.take(moved)?,
                 // Said all, or dead: what it had not said is fed anew.
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return heir.end(),
                 Err(RecvTimeoutError::Timeout) => return Err(HandoverError::Late(limit)),
-            };
-            match moved {
-                Moved::Begin(state) => {
-                    self.tell(&Change::Joined(state.clone()))?;
-                    current = Some(state);
-                }
-                Moved::Piece(schema, bytes) => {
-                    let Some(state) = &current else { continue };
-                    match self.instance.restore(state.info.id, schema, &bytes) {
-                        Ok(()) => {}
-                        Err(CallError::Refused(why)) => {
-                            self.forget(state.clone(), why, &mut past)?;
-                            current = None;
-                        }
-                        Err(error) => return Err(HandoverError::Failed(error)),
-                    }
-                }
-                Moved::Done(position, complete) => match (current.take(), position) {
-                    (Some(state), Some(position)) => {
-                        self.applied.inherit(state.info.id, position, complete);
-                        past.positions.insert(state.info.id, position);
-                    }
-                    // Nothing of it was applied: it joins like any other.
-                    (Some(state), None) => {
-                        let left = Change::Left(state.info.id);
-                        self.tell(&left)?;
-                    }
-                    (None, _) => {}
-                },
-                Moved::Refused(why) => {
-                    if let Some(state) = current.take() {
-                        self.forget(state, why, &mut past)?;
-                    }
-                }
             }
         }
-        if let Some(state) = current.take() {
-            let why = "the instance before ended meanwhile".into();
-            self.forget(state, why, &mut past)?;
-        }
-        Ok(past)
     }
 
-    fn forget(
-        &mut self,
-        state: Arc<SourceState>,
-        why: String,
-        past: &mut Past,
-    ) -> Result<(), HandoverError> {
-        past.anew.push((state.info.name.clone(), why));
-        self.tell(&Change::Left(state.info.id))
+    /// Takes state piece by piece, from a running instance or from a file.
+    pub fn heir(&mut self) -> Heir<'_> {
+        Heir {
+            candidate: self,
+            past: Past::default(),
+            current: None,
+        }
     }
 
     fn tell(&mut self, change: &Change) -> Result<(), HandoverError> {
@@ -236,5 +216,72 @@ impl Candidate {
         self.instance
             .on_source(change)
             .map_err(HandoverError::Failed)
+    }
+}
+
+/// A candidate that is given the state of another instance.
+pub struct Heir<'a> {
+    candidate: &'a mut Candidate,
+    past: Past,
+    /// The source that is being moved; none: what comes of it is left out.
+    current: Option<Arc<SourceState>>,
+}
+
+// === impl Heir ===
+
+impl Heir<'_> {
+    /// Takes the next step of a handover.
+    ///
+    /// # Errors
+    /// [`HandoverError::Failed`]; the candidate is of no use then.
+    pub fn take(&mut self, moved: Moved) -> Result<(), HandoverError> {
+        match moved {
+            Moved::Begin(state) => {
+                self.candidate.tell(&Change::Joined(state.clone()))?;
+                self.current = Some(state);
+            }
+            Moved::Piece(schema, bytes) => {
+                let Some(state) = &self.current else {
+                    return Ok(());
+                };
+                let source = state.info.id;
+                match self.candidate.instance.restore(source, schema, &bytes) {
+                    Ok(()) => {}
+                    Err(CallError::Refused(why)) => self.forget(why)?,
+                    Err(error) => return Err(HandoverError::Failed(error)),
+                }
+            }
+            Moved::Done(at) => match (self.current.take(), at.position) {
+                (Some(state), Some(position)) => {
+                    let source = state.info.id;
+                    self.candidate.applied.inherit(source, position, &at);
+                    self.past.positions.insert(source, position);
+                }
+                // Nothing of it was applied: it joins like any other.
+                (Some(state), None) => self.candidate.tell(&Change::Left(state.info.id))?,
+                (None, _) => {}
+            },
+            Moved::Refused(why) => self.forget(why)?,
+            Moved::End => {}
+        }
+        Ok(())
+    }
+
+    /// Nothing more comes. Where the candidate stands.
+    ///
+    /// # Errors
+    /// As for [`take`](Self::take).
+    pub fn end(mut self) -> Result<Past, HandoverError> {
+        self.forget("the instance before ended meanwhile".into())?;
+        Ok(self.past)
+    }
+
+    /// The current source is fed anew.
+    fn forget(&mut self, why: String) -> Result<(), HandoverError> {
+        let Some(state) = self.current.take() else {
+            return Ok(());
+        };
+        self.past.anew.push((state.info.name.clone(), why));
+        self.candidate.tell(&Change::Left(state.info.id))
     }
 }

@@ -55,7 +55,7 @@ pub use engine::{Compiled, Host};
 pub use error::{CallError, LoadError, TrialError};
 pub use feed::{Feed, Waiting};
 pub use grants::{Grant, Grants};
-pub use handover::{HandoverError, Past};
+pub use handover::{At, HandoverError, Heir, Moved, Past};
 pub use instance::{Description, Instance, Piece, Refusal};
 pub use limits::Limits;
 pub use peek::{exports, sha256};

@@ -45,7 +45,7 @@ struct Queues {
     /// The runner is to end, and may empty its feed until then.
     stop: Option<Instant>,
     revive: bool,
-    handover: Option<SyncSender<Moved>>,
+    handovers: VecDeque<SyncSender<Moved>>,
     /// Ends the running call of the instance that runs.
     cut: Option<Arc<AtomicBool>>,
     closed: bool,
@@ -113,13 +113,13 @@ impl Mailbox {
         self.other(queues);
     }
 
-    /// A later one replaces one that still waits.
+    /// One after the other.
     pub(crate) fn hand_over(&self, out: SyncSender<Moved>) {
         let mut queues = self.lock();
         if queues.closed {
             return;
         }
-        queues.handover = Some(out);
+        queues.handovers.push_back(out);
         self.other(queues);
     }
 
@@ -177,7 +177,7 @@ impl Mailbox {
         if let Some((role, taken)) = queues.roles.pop_front() {
             return Some(Other::Role(role, taken));
         }
-        if let Some(out) = queues.handover.take() {
+        if let Some(out) = queues.handovers.pop_front() {
             return Some(Other::HandOver(out));
         }
         let request = queues.requests.pop_front().map(Other::Request);
@@ -196,6 +196,7 @@ impl Mailbox {
             std::mem::take(&mut queues.lookups),
             std::mem::take(&mut queues.requests),
             std::mem::take(&mut queues.roles),
+            std::mem::take(&mut queues.handovers),
         );
         drop(queues);
         drop(rest);

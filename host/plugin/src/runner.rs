@@ -1,7 +1,7 @@
 use crate::answers::Applied;
 use crate::clock::on_processor;
 use crate::error::TrialError;
-use crate::handover::{self, HandoverError, Past};
+use crate::handover::{self, HandoverError, Moved, Past};
 use crate::mailbox::{Lookup, Mailbox, Request};
 use crate::meter::{Board, Meter};
 use crate::trail::Trail;
@@ -300,6 +300,29 @@ impl Runner {
         let (out, inbox) = handover::channel();
         self.mailbox.hand_over(out);
         to.inherit(&inbox, limit)
+    }
+
+    /// Hands state and positions out, step by step, while the instance goes on. Blocks
+    /// the caller. False: the instance ended or was too slow, and not all was said.
+    ///
+    /// # Errors
+    /// The taker's own; nothing more is handed out then.
+    pub fn copy<E>(
+        &self,
+        limit: Duration,
+        mut take: impl FnMut(Moved) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let until = Instant::now() + limit;
+        let (out, inbox) = handover::channel();
+        self.mailbox.hand_over(out);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match inbox.recv_timeout(left) {
+                Ok(Moved::End) => return Ok(true),
+                Ok(moved) => take(moved)?,
+                Err(_) => return Ok(false),
+            }
+        }
     }
 
     /// What it is doing, some milliseconds ago at most when it is idle or its calls

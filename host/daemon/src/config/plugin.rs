@@ -31,6 +31,8 @@ pub struct PluginFile {
     pub restarts: penstock_plugin::Restarts,
     /// How a new build takes over.
     pub swap: Swap,
+    /// How often what it holds is written to disk.
+    pub checkpoint: Checkpoint,
     /// Limits.
     pub limits: penstock_plugin::Limits,
     /// Handed to the plugin's `init` as JSON.
@@ -49,6 +51,20 @@ pub struct Swap {
     /// either: not at all.
     pub probation_s: u64,
     pub probation_batches: u64,
+}
+
+/// `[checkpoint]`: for plugins with state, and those that only publish.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Seconds between two; 0: none.
+    pub every_s: u64,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self { every_s: 30 }
+    }
 }
 
 impl Default for Swap {
@@ -75,6 +91,7 @@ impl Default for PluginFile {
             on_failure: penstock_plugin::OnFailure::default(),
             restarts: penstock_plugin::Restarts::default(),
             swap: Swap::default(),
+            checkpoint: Checkpoint::default(),
             limits: penstock_plugin::Limits::default(),
             config: toml::Table::new(),
             sink: BTreeMap::new(),

@@ -8,6 +8,7 @@
 //! stops, the lanes run empty, the sinks drain; all within the drain limit.
 
 mod answers;
+mod checkpoint;
 mod control;
 mod feed;
 mod fetch;
@@ -22,6 +23,7 @@ mod watch;
 
 use crate::config::{Config, ConfigError, Loaded};
 use anyhow::{Context, Result};
+use checkpoint::{Checkpoints, Keeper, Kept};
 use fetch::Engines;
 use manager::{Bell, Manager};
 use penstock_ingest::{Ingest, IngestConfig, Sabotage, Sources};
@@ -30,7 +32,7 @@ use penstock_query::{Beat, Doors, DoorsConfig, Gate, Heartbeats, QueryError, Rea
 use penstock_route::{Router, RouterConfig};
 use plugins::Plugins;
 use sources::{Discovery, resume_points};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use survey::{Survey, survey};
@@ -54,6 +56,7 @@ pub struct Parts {
 pub struct Daemon {
     parts: Arc<Parts>,
     manager: Manager,
+    keeper: Option<Keeper>,
     doors: Doors,
     runtime: tokio::runtime::Runtime,
     beat: Beat,
@@ -82,6 +85,12 @@ impl Daemon {
         let beats = Heartbeats::default();
         let engines = Arc::new(Engines::default());
         let router = Arc::new(Router::new(route(&config), engines.clone()));
+        let known = Arc::new(Sources::new());
+        let state = state_dir(&loaded);
+        let checkpoints = state.as_deref().and_then(checkpoints);
+        if let Some(checkpoints) = &checkpoints {
+            resume_points(&known, checkpoints.points());
+        }
         let plugins = Plugins::new(
             router.clone(),
             loaded.path(&config.plugins_dir),
@@ -89,15 +98,14 @@ impl Daemon {
             config.query.lookup.clone(),
             config.query.queue,
             cache(&loaded),
-            state_dir(&loaded),
+            state.as_ref().map(|state| state.join("set-aside")),
+            checkpoints.clone(),
+            known.clone(),
         )?;
         // Before any socket: a plugin directory that leaves open who answers is a mistake.
         for warning in survey::before_start(&loaded)? {
             tracing::warn!("{warning}");
         }
-        let known = Arc::new(Sources::new());
-        // Nothing writes checkpoints yet.
-        resume_points(&known, Vec::new());
         let ingest = Ingest::start(ingest(&config, sabotage), router.clone(), known)?;
         let ingest = Arc::new(ingest);
         // Set once, here: it cannot be taken.
@@ -140,9 +148,13 @@ impl Daemon {
                 .map_or("off".into(), |p| p.display().to_string()),
         );
         parts.discover(loaded.sources);
+        manager.begin();
+        let keeper = checkpoints.map(|c| Keeper::start(parts.plugins.clone(), c));
+        let keeper = keeper.transpose()?;
         let beat = parts.beats.watch("main", Duration::from_secs(10));
         Ok(Self {
             manager,
+            keeper,
             doors,
             runtime,
             beat,
@@ -169,6 +181,9 @@ impl Daemon {
         self.parts
             .plugins
             .drain(until.checked_sub(SINKS).unwrap_or(begun));
+        if let Some(keeper) = self.keeper {
+            keeper.finish(until.checked_sub(SINKS).unwrap_or(begun));
+        }
         let lost = self.parts.plugins.close(until);
         // Lookups that wait are answered by then, or told that the daemon closes.
         let doors = self.doors;
@@ -229,6 +244,17 @@ fn cache(loaded: &Loaded) -> Option<Cache> {
         Err(error) => {
             let at = directory.display();
             tracing::warn!("compiled plugins are not kept, `cache_dir` {at}: {error}");
+            None
+        }
+    }
+}
+
+/// Checkpoints that cannot be had cost time after a crash, and nothing else.
+fn checkpoints(state: &Path) -> Kept {
+    match Checkpoints::open(state) {
+        Ok(checkpoints) => Some(Arc::new(checkpoints)),
+        Err(error) => {
+            tracing::warn!("no checkpoints, `state_dir`: {error:#}");
             None
         }
     }

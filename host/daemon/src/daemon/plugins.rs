@@ -1,8 +1,10 @@
 //! The plugins that run: who they are, and how they are asked.
 
+use super::checkpoint::Kept;
 use super::load::Build;
 use super::sinks::Outlets;
 use crate::config::Swap;
+use penstock_ingest::Sources;
 use penstock_plugin::{Cache, Features, Host, Runner, Status as RunnerStatus};
 use penstock_query::PluginStatus;
 use penstock_route::{Lane, Router};
@@ -22,8 +24,11 @@ pub struct Plugins {
     /// Of the sinks' sockets.
     pub(super) context: zmq::Context,
     pub(super) directory: PathBuf,
-    /// What is to be found again after a restart.
-    pub(super) state_dir: Option<PathBuf>,
+    /// Where batches that are set aside are written.
+    pub(super) set_aside: Option<PathBuf>,
+    pub(super) checkpoints: Kept,
+    /// Known once ingest runs.
+    pub(super) sources: Arc<Sources>,
     /// Relative paths in plugin files start here.
     pub(super) home: PathBuf,
     /// The plugin that answers when nobody is named.
@@ -99,14 +104,18 @@ impl Plugins {
         default: Option<String>,
         max_lookups: usize,
         cache: Option<Cache>,
-        state_dir: Option<PathBuf>,
+        set_aside: Option<PathBuf>,
+        checkpoints: Kept,
+        sources: Arc<Sources>,
     ) -> std::io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             host: Host::with_cache(cache)?,
             router,
             context: zmq::Context::new(),
             directory,
-            state_dir,
+            set_aside,
+            checkpoints,
+            sources,
             home,
             default,
             max_lookups,
@@ -176,6 +185,26 @@ impl Plugins {
         table
             .iter()
             .map(|(name, entry)| describe(name, entry))
+            .collect()
+    }
+
+    /// What is to be written to disk now: plugins whose state outlives them, and those
+    /// that only publish, for their positions.
+    pub fn to_keep(
+        &self,
+        mut due: impl FnMut(&str, Duration) -> bool,
+    ) -> Vec<(String, Arc<Runner>)> {
+        let table = self.lock();
+        let running = table
+            .iter()
+            .filter_map(|(name, e)| Some((name, e.running.as_ref()?)));
+        running
+            .filter(|(name, r)| {
+                let every = r.build.file.checkpoint.every_s;
+                let kept = every > 0 && (r.features.state || r.effects_only);
+                kept && due(name, Duration::from_secs(every))
+            })
+            .map(|(name, r)| (name.clone(), r.runner.clone()))
             .collect()
     }
 

@@ -9,7 +9,7 @@ pub use role::Role;
 
 use crate::answers::Applied;
 use crate::backoff::Backoff;
-use crate::handover::{Moving, PIECE_BYTES, Step};
+use crate::handover::{Moved, Moving, PIECE_BYTES, Step};
 use crate::mailbox::{Mailbox, Other};
 use crate::meter::Meter;
 use crate::runner::{Candidate, Kit, RunnerConfig};
@@ -21,6 +21,7 @@ use role::Part;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 pub(crate) struct Worker {
@@ -40,6 +41,8 @@ pub(crate) struct Worker {
     aside: VecDeque<(SourceId, Position)>,
     /// A candidate takes the state over.
     moving: Option<Moving>,
+    /// Others that wait for it.
+    to_move: VecDeque<SyncSender<Moved>>,
     parked: Parked,
     part: Part,
     trail: Arc<Trail>,
@@ -89,6 +92,7 @@ impl Worker {
             feed,
             mailbox,
             moving: None,
+            to_move: VecDeque::new(),
             parked: Parked::default(),
             part: Part::leads(HashMap::new()),
             trail,
@@ -121,12 +125,7 @@ impl Worker {
                     taken.send(());
                 }
                 Some(Other::Revive) => self.revive(),
-                Some(Other::HandOver(out)) => {
-                    let schema = self.meter.now.description.state_schema;
-                    let whole = !self.kit.compiled.summary.features.state;
-                    let sources = self.applied.ids();
-                    self.moving = Some(Moving::new(out, schema, whole, sources));
-                }
+                Some(Other::HandOver(out)) => self.to_move.push_back(out),
                 Some(Other::Request(request)) => {
                     self.request(request);
                     worked = true;
@@ -164,6 +163,14 @@ impl Worker {
 
     /// Hands a piece of the state over, if a candidate waits for it.
     fn move_on(&mut self) -> bool {
+        if self.moving.is_none()
+            && let Some(out) = self.to_move.pop_front()
+        {
+            let schema = self.meter.now.description.state_schema;
+            let whole = !self.kit.compiled.summary.features.state;
+            let sources = self.applied.ids();
+            self.moving = Some(Moving::new(out, schema, whole, sources));
+        }
         let Some(moving) = &mut self.moving else {
             return false;
         };
@@ -181,7 +188,7 @@ impl Worker {
                 }
             }
             Step::Piece(source, cursor) => {
-                let at = self.applied.at(source).unwrap_or((None, false));
+                let at = self.applied.at(source).unwrap_or_default();
                 match instance.snapshot(source, cursor, PIECE_BYTES) {
                     Ok(piece) => moving.made(piece, at),
                     Err(error) => {

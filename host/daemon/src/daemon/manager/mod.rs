@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 pub struct Manager {
     orders: SyncSender<()>,
     wishes: Sender<Wish>,
+    /// Sources are known: plugins may be loaded.
+    begin: SyncSender<()>,
     warm: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -61,10 +63,11 @@ struct Worker {
 // === impl Manager ===
 
 impl Manager {
-    /// Loads what lies there, then watches.
+    /// Loads what lies there once it [begins](Self::begin), then watches.
     pub fn start(plugins: Arc<Plugins>, scan_every: Duration, beats: &Heartbeats) -> Result<Self> {
         let (orders, inbox) = sync_channel(1);
         let (wishes, wished) = channel();
+        let (begin, begun) = sync_channel(1);
         let warm = Arc::new(AtomicBool::new(false));
         let stop = Arc::new(AtomicBool::new(false));
         let mut worker = Worker {
@@ -81,15 +84,27 @@ impl Manager {
             .name("reconcile".into())
             .spawn({
                 let (warm, stop) = (warm.clone(), stop.clone());
-                move || worker.run(&inbox, &wished, &warm, &stop)
+                move || {
+                    // Disconnected: the daemon ends before it began.
+                    if begun.recv().is_ok() {
+                        worker.run(&inbox, &wished, &warm, &stop);
+                    }
+                }
             })?;
         Ok(Self {
             orders,
             wishes,
+            begin,
             warm,
             stop,
             thread: Some(thread),
         })
+    }
+
+    /// Sources are known: a plugin goes on where it was in each of them.
+    pub fn begin(&self) {
+        // Full: it was said before.
+        let _ = self.begin.try_send(());
     }
 
     /// True once the plugins found at start run, or were refused.
@@ -108,6 +123,7 @@ impl Manager {
     /// Ends it; one that is still compiling by `until` is left behind.
     pub fn stop(mut self, until: Instant) {
         self.stop.store(true, Relaxed);
+        self.begin();
         // Full means that it is about to wake anyway.
         let _ = self.orders.try_send(());
         let Some(thread) = self.thread.take() else {

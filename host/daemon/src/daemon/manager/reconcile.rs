@@ -120,6 +120,9 @@ impl Worker {
         self.digests.remove(name);
         self.warming_since.remove(name);
         let entry = self.plugins.lock().remove(name);
+        if let Some(checkpoints) = &self.plugins.checkpoints {
+            checkpoints.forget(name);
+        }
         for running in entry
             .into_iter()
             .flat_map(|e| [e.running, e.warming, e.before])

@@ -75,7 +75,8 @@ impl Worker {
             Some(before) if before.hands_over(features, effects_only) => {
                 inherit(name, &before.runner, &mut candidate)?
             }
-            _ => Past::default(),
+            Some(_) => Past::default(),
+            None => restored(&plugins, name, &build, &setup, &mut candidate)?,
         };
         self.drop_warming(name);
         if before.is_none() {
@@ -101,7 +102,7 @@ impl Worker {
             max_lookups: plugins.max_lookups,
             on_failure: build.file.on_failure,
             restarts: build.file.restarts.clone(),
-            set_aside: plugins.state_dir.as_ref().map(|dir| dir.join("set-aside")),
+            set_aside: plugins.set_aside.clone(),
         };
         let role = match &before {
             Some(before) => {
@@ -174,6 +175,29 @@ fn predecessor(plugins: &Plugins, name: &str) -> Option<Predecessor> {
 fn prepare(plugins: &Plugins, build: &Build, setup: &Arc<Setup>) -> Result<Candidate, String> {
     let candidate = Candidate::prepare(&plugins.host, &build.compiled, setup);
     candidate.map_err(|e| refusal(&e, &build.found))
+}
+
+/// Goes on from a checkpoint, if there is one. A plugin that fails on its own state is
+/// fed anew.
+fn restored(
+    plugins: &Plugins,
+    name: &str,
+    build: &Build,
+    setup: &Arc<Setup>,
+    candidate: &mut Candidate,
+) -> Result<Past, String> {
+    let Some(checkpoints) = &plugins.checkpoints else {
+        return Ok(Past::default());
+    };
+    let filter = Filter::new(&build.file.sources);
+    match checkpoints.restore(name, candidate, &plugins.sources, &filter) {
+        Ok(past) => Ok(past.unwrap_or_default()),
+        Err(error) => {
+            tracing::error!(plugin = name, "checkpoint not used, fed anew: {error}");
+            *candidate = prepare(plugins, build, setup)?;
+            Ok(Past::default())
+        }
+    }
 }
 
 /// Takes over what the running build holds. What cannot be taken over is fed anew.

@@ -1,0 +1,252 @@
+//! What plugins hold, on disk: so that a daemon that was killed goes on where it was.
+//!
+//! ```text
+//! every `checkpoint.every_s`, and at the end        at the start
+//! runner ── state and positions ──> NAME/7.checkpoint ──┬─> positions of the sources:
+//!                                   NAME/6.checkpoint   │   ingest shows continuity
+//!                                                       └─> state: the first instance
+//! ```
+//! Only what leads is written. A damaged file is passed over for the one before it.
+
+mod file;
+mod keeper;
+
+pub use keeper::Keeper;
+
+use anyhow::{Context, Result};
+use file::{Reader, Record, Writer, numbered};
+use penstock_ingest::{Resume, Sources};
+use penstock_plugin::{At, Candidate, HandoverError, Moved, Past, Runner};
+use penstock_route::Filter;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The checkpoints of all plugins.
+pub struct Checkpoints {
+    directory: PathBuf,
+    /// What was found at the start, until its plugin has taken it.
+    found: Mutex<HashMap<String, Found>>,
+}
+
+/// A plugin's newest whole checkpoint.
+struct Found {
+    path: PathBuf,
+    /// Where each source stood.
+    points: HashMap<String, Resume>,
+}
+
+/// Files kept of each plugin.
+const KEPT: usize = 2;
+
+/// How long a plugin may take to hand its state out.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+// === impl Checkpoints ===
+
+impl Checkpoints {
+    /// Looks what a daemon before this one left.
+    pub fn open(state_dir: &Path) -> Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let directory = state_dir.join("checkpoints");
+        let mut builder = std::fs::DirBuilder::new();
+        (builder.recursive(true).mode(0o700).create(&directory))
+            .with_context(|| format!("{}", directory.display()))?;
+        let mut found = HashMap::new();
+        for entry in std::fs::read_dir(&directory)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            clear(&entry.path());
+            if let Some(newest) = newest(&entry.path()) {
+                found.insert(name, newest);
+            }
+        }
+        Ok(Self {
+            directory,
+            found: Mutex::new(found),
+        })
+    }
+
+    /// Where sources were left.
+    pub fn points(&self) -> Vec<Resume> {
+        let found = self.lock();
+        let points = found.values().flat_map(|f| f.points.values().cloned());
+        points.collect()
+    }
+
+    /// Gives a candidate what its plugin held, of the sources that it is to get. None:
+    /// there is nothing.
+    pub fn restore(
+        &self,
+        plugin: &str,
+        candidate: &mut Candidate,
+        sources: &Sources,
+        filter: &Filter,
+    ) -> Result<Option<Past>, HandoverError> {
+        let Some(found) = self.lock().remove(plugin) else {
+            return Ok(None);
+        };
+        let begun = Instant::now();
+        let mut heir = candidate.heir();
+        let mut read = || -> Result<(), Wrong> {
+            let mut reader = Reader::open(&found.path).map_err(Wrong::File)?;
+            let mut resume = None;
+            while let Some(record) = reader.record().map_err(Wrong::File)? {
+                match record {
+                    Record::Head { .. } | Record::End => {}
+                    Record::Begin(name) => {
+                        let state = sources.by_name(&name);
+                        let point = found.points.get(&name);
+                        resume = point.cloned().zip(state).filter(|(point, state)| {
+                            point.fits(state) && filter.matches(&state.info)
+                        });
+                        if let Some((_, state)) = &resume {
+                            heir.take(Moved::Begin(state.clone()))?;
+                        }
+                    }
+                    Record::Piece(schema, bytes) => {
+                        if resume.is_some() {
+                            heir.take(Moved::Piece(schema, bytes))?;
+                        }
+                    }
+                    Record::Done(_) => {
+                        if let Some((point, _)) = resume.take() {
+                            heir.take(Moved::Done(At {
+                                position: Some(point.mark.position),
+                                digest: Some(point.mark.digest),
+                                complete: point.complete,
+                            }))?;
+                        }
+                    }
+                }
+            }
+            Ok(())
+        };
+        match read() {
+            Ok(()) => {}
+            Err(Wrong::Plugin(error)) => return Err(error),
+            Err(Wrong::File(error)) => {
+                // It was whole a moment ago: what was read of it so far is right.
+                tracing::error!(plugin, "checkpoint {}: {error:#}", found.path.display());
+            }
+        }
+        let past = heir.end()?;
+        let (took, of) = (begun.elapsed(), past.positions.len());
+        tracing::info!(
+            plugin,
+            sources = of,
+            "restored from a checkpoint in {took:?}"
+        );
+        for (source, why) in &past.anew {
+            tracing::warn!(plugin, %source, "state not restored, fed anew: {why}");
+        }
+        Ok(Some(past))
+    }
+
+    /// Writes what a plugin holds now.
+    pub fn write(&self, plugin: &str, runner: &Runner) -> Result<u64> {
+        let directory = self.directory.join(plugin);
+        std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
+        let mut writer = Writer::new(&directory)?;
+        let plugin = plugin.to_owned();
+        writer.record(&Record::Head { plugin })?;
+        let mut current = None;
+        let whole = runner.copy(PATIENCE, |moved| {
+            let record = match moved {
+                Moved::Begin(state) => {
+                    let name = state.info.name.to_string();
+                    current = Some(state);
+                    Record::Begin(name)
+                }
+                Moved::Piece(schema, bytes) => Record::Piece(schema, bytes),
+                Moved::Done(at) => Record::Done(current.take().and_then(|state| {
+                    let (position, digest) = (at.position?, at.digest?);
+                    let mark = penstock_event::Mark { position, digest };
+                    Some(Resume::of(&state, mark, at.complete))
+                })),
+                Moved::Refused(why) => {
+                    tracing::warn!("a source's state cannot be kept: {why}");
+                    Record::Done(None)
+                }
+                Moved::End => return Ok(()),
+            };
+            writer.record(&record)
+        })?;
+        anyhow::ensure!(whole, "the plugin ended, or was too slow");
+        let older = numbered(&directory);
+        let next = older.first().map_or(1, |(number, _)| number + 1);
+        let bytes = writer.finish(&directory.join(format!("{next}.checkpoint")))?;
+        for (_, path) in older.iter().skip(KEPT - 1) {
+            // It is only in the way.
+            drop(std::fs::remove_file(path));
+        }
+        Ok(bytes)
+    }
+
+    /// A plugin was removed: what it held is not wanted any more.
+    pub fn forget(&self, plugin: &str) {
+        self.lock().remove(plugin);
+        let directory = self.directory.join(plugin);
+        if directory.exists()
+            && let Err(error) = std::fs::remove_dir_all(&directory)
+        {
+            tracing::warn!(plugin, "its checkpoints cannot be removed: {error}");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Found>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What went wrong in a restore.
+enum Wrong {
+    Plugin(HandoverError),
+    File(anyhow::Error),
+}
+
+impl From<HandoverError> for Wrong {
+    fn from(error: HandoverError) -> Self {
+        Self::Plugin(error)
+    }
+}
+
+/// A plugin's newest checkpoint that is whole.
+fn newest(directory: &Path) -> Option<Found> {
+    for (_, path) in numbered(directory) {
+        match points(&path) {
+            Ok(points) => return Some(Found { path, points }),
+            Err(error) => {
+                tracing::error!(
+                    file = %path.display(),
+                    "this checkpoint is damaged, the one before it is used: {error:#}"
+                );
+                metrics::counter!("penstock_checkpoints_damaged_total").increment(1);
+            }
+        }
+    }
+    None
+}
+
+/// Removes what a daemon that was killed had not finished.
+fn clear(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(".new-") {
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
+}
+
+fn points(path: &Path) -> Result<HashMap<String, Resume>> {
+    let mut reader = Reader::open(path)?;
+    let mut points = HashMap::new();
+    while let Some(record) = reader.record()? {
+        if let Record::Done(Some(resume)) = record {
+            points.insert(resume.source.name.clone(), resume);
+        }
+    }
+    Ok(points)
+}
+
+/// Kept with the plugins; none where nothing is to be kept.
+pub type Kept = Option<Arc<Checkpoints>>;
