@@ -205,7 +205,8 @@ fn differences(
             ));
             continue;
         }
-        let same = |whole: &&String| Name::parse(whole).is_some_and(|n| n.interface == name.interface);
+        let same =
+            |whole: &&String| Name::parse(whole).is_some_and(|n| n.interface == name.interface);
         let Some(host) = ours.keys().find(same).and_then(|key| ours.get(key)) else {
             continue;
         };

@@ -79,9 +79,7 @@ impl Ty {
     pub(super) fn differs(&self, ours: &Self, at: &str) -> Option<String> {
         match (self, ours) {
             _ if self == ours => None,
-            (Self::List(their), Self::List(mine)) => {
-                their.differs(mine, &format!("each of {at}"))
-            }
+            (Self::List(their), Self::List(mine)) => their.differs(mine, &format!("each of {at}")),
             (Self::Option(their), Self::Option(mine)) => their.differs(mine, at),
             (Self::Record(their), Self::Record(mine)) => fields(their, mine, at),
             (their, mine) => Some(format!("{at} is {their}, this host has {mine}")),
