@@ -14,6 +14,7 @@ mod forwarding;
 mod lossy;
 mod many_sources;
 mod plugin_cli;
+mod plugin_kit;
 mod plugins_dropin;
 mod plugins_hostile;
 mod plugins_lanes;

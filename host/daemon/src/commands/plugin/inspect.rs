@@ -37,10 +37,21 @@ struct Inspected {
     imports: BTreeMap<String, Vec<String>>,
     producers: BTreeMap<String, Vec<String>>,
     /// What it says of itself; none where this host cannot run it.
-    #[serde(flatten)]
-    found: Option<Found>,
+    said: Option<Said>,
     /// Why this host cannot run it.
     refused: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Said {
+    name: String,
+    version: String,
+    columns: Vec<&'static str>,
+    /// None without `state`.
+    state_schema: Option<u32>,
+    /// Bytes of its largest memory at the start, and of all after `init`.
+    memory_bytes: Option<u64>,
+    memory_after_init: u64,
 }
 
 /// Reads, and asks it what it is.
@@ -60,7 +71,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         exports: functions(&shape.exports),
         imports: functions(&shape.imports),
         producers: producers(&wasm),
-        found,
+        said: found.map(Said::from),
         refused,
     };
     let mut out = Out::new();
@@ -73,6 +84,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         note(format_args!("penstock: warning: {why}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl From<Found> for Said {
+    fn from(found: Found) -> Self {
+        Self {
+            state_schema: found.summary.features.state.then_some(found.state_schema),
+            memory_bytes: found.summary.memory_bytes,
+            memory_after_init: found.memory_bytes,
+            columns: found.columns,
+            name: found.name,
+            version: found.version,
+        }
+    }
 }
 
 /// The worlds behind the exports, as an author writes them.
@@ -104,29 +128,33 @@ fn table(it: &Inspected) -> Table {
     };
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
-    if let Some(found) = &it.found {
-        table.add_row(["name", &format!("{} {}", found.name, found.version)]);
+    if let Some(said) = &it.said {
+        table.add_row(["name", &format!("{} {}", said.name, said.version)]);
     }
-    table.add_row(["file", &format!("{}, {} bytes", it.file, it.size)]);
+    table.add_row(["file", &it.file]);
+    table.add_row(["size", &format!("{} bytes", it.size)]);
     table.add_row(["sha256", &it.sha256]);
     table.add_row(["world", it.world.as_deref().unwrap_or("not of this host")]);
     table.add_row(["exports", &names(&it.exports)]);
     table.add_row(["imports", &names(&it.imports)]);
-    if let Some(found) = &it.found {
-        table.add_row(["columns", &list(&found.columns)]);
-        let schema = match found.summary.features.state {
-            true => found.state_schema.to_string(),
-            false => "no state".into(),
-        };
-        table.add_row(["state schema", &schema]);
-        let first = found.summary.memory_bytes.unwrap_or(0);
-        let after = found.memory_bytes;
+    if let Some(said) = &it.said {
+        table.add_row(["columns", &list(&said.columns)]);
+        let schema = said.state_schema.map(|s| s.to_string());
+        table.add_row(["state schema", schema.as_deref().unwrap_or("no state")]);
+        let first = said.memory_bytes.unwrap_or(0);
+        let after = said.memory_after_init;
         table.add_row(["memory", &format!("{first} bytes, {after} after init")]);
     }
     for (field, tools) in &it.producers {
-        table.add_row([field.as_str(), &tools.join(", ")]);
+        let tools: Vec<_> = tools.iter().map(|tool| short(tool)).collect();
+        table.add_row([field.as_str(), &tools.join("\n")]);
     }
     table
+}
+
+/// Some compilers name the commit that they were built of.
+fn short(tool: &str) -> &str {
+    tool.split(" (").next().unwrap_or(tool)
 }
 
 #[cfg(test)]

@@ -74,13 +74,14 @@ pub fn read(file: &Path) -> Result<Vec<u8>> {
 /// which parameter.
 fn refusal(file: &Path, wasm: &[u8], error: &LoadError) -> anyhow::Error {
     let file = file.display();
+    let hint = "build it against the `wit/` of this version, which `penstock plugin new` writes";
     let differences = match error {
-        LoadError::Interface { .. } | LoadError::Version { .. } => {
+        LoadError::Interface { .. } => {
             Shape::of(wasm).map_or_else(|_| Vec::new(), |shape| shape.differences())
         }
+        LoadError::Version { .. } => vec![error.to_string()],
         _ => Vec::new(),
     };
-    let hint = "build it against the `wit/` of this version, which `penstock plugin new` writes";
     match differences.as_slice() {
         [] => anyhow!("{file} would not be loaded: {error}"),
         [one] => anyhow!("{file} would not be loaded: {one}; {hint}"),
