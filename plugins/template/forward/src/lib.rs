@@ -12,6 +12,7 @@ pub struct Config {
     pub sink: String,
 }
 
+#[derive(Debug)]
 pub struct Forward {
     config: Config,
 }

@@ -16,13 +16,13 @@ const NO_PARENT: u32 = 1;
 /// The key of a prompt's start.
 const START: u64 = 0;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Index {
     sources: BTreeMap<SourceId, Held>,
 }
 
 /// What one source holds.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Held {
     /// The key of each block, by the engine's hash of it.
     blocks: HashMap<u64, u64>,

@@ -17,6 +17,7 @@ pub struct Config {
     pub media: Vec<String>,
 }
 
+#[derive(Debug)]
 pub struct Operator {
     media: Vec<Medium>,
 }

@@ -122,10 +122,8 @@ pub fn build(path: &Path) -> Result<PathBuf> {
         m.reason == "compiler-artifact"
             && std::fs::canonicalize(&m.manifest_path).is_ok_and(|at| at == home)
     });
-    let files = ours.flat_map(|m| m.filenames);
-    let component = files
-        .filter(|f| f.extension().is_some_and(|e| e == "wasm"))
-        .last();
+    let mut files = ours.flat_map(|m| m.filenames);
+    let component = files.find(|f| f.extension().is_some_and(|e| e == "wasm"));
     component.ok_or_else(|| {
         anyhow!(
             "{name} was built, and no component came of it; its Cargo.toml needs\n\n  [lib]\n  \

@@ -29,7 +29,7 @@ fn damaged_components_are_refused_by_every_command() {
     std::fs::copy(capture("vllm-0.9.2"), tests.join("a.frames")).unwrap();
     let path = home.path().join("bad.wasm");
     let endpoint = ["run", "bad.wasm", "--endpoint", "tcp://127.0.0.1:1"];
-    for cut in [0, 3, 8, 9, 200, 2_000, good.len() / 2, good.len() - 1] {
+    for cut in [0, 3, 9, 200, 2_000, good.len() / 2, good.len() - 1] {
         std::fs::write(&path, &good[..cut]).unwrap();
         for command in [
             &["check", "bad.wasm"][..],

@@ -14,6 +14,7 @@ fn a_new_index_passes_natively_and_as_a_component_by_both_cargos() {
     assert_eq!(built["imports"], serde_json::json!(["log", "metrics"]));
     let wasm = component.to_str().unwrap();
     passes(&made, wasm);
+    is_measured_and_seen(&made, wasm);
 
     let native = made.command(Path::new("cargo"), &["test", "--release", "--lib"]);
     assert_eq!(native.code, Some(0), "{}{}", native.out, native.error);
@@ -47,7 +48,7 @@ fn new_plugins_of_other_kinds_pass_as_well() {
     }
 }
 
-/// check, test, bench and inspect; and test fails where something differs.
+/// check and test; and test fails where something differs.
 fn passes(made: &Crate, wasm: &str) {
     let check = made.plugin(&["check", wasm]);
     assert_eq!(check.code, Some(0), "{}", check.error);
@@ -77,7 +78,10 @@ fn passes(made: &Crate, wasm: &str) {
     let update = made.plugin(&["test", "--update", wasm]);
     assert_eq!(update.code, Some(0), "{}", update.error);
     assert_eq!(made.read("tests/sample.expected"), expected);
+}
 
+/// bench and inspect.
+fn is_measured_and_seen(made: &Crate, wasm: &str) {
     let bench = made.plugin(&["bench", wasm, "--json"]);
     assert_eq!(bench.code, Some(0), "{}", bench.error);
     let figures: Value = serde_json::from_str(&bench.out).unwrap();

@@ -9,6 +9,7 @@
 
 mod script;
 mod transcript;
+mod words;
 
 use super::build;
 use super::settings::Settings;
