@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_stream_is_ordered_as_the_daemon_orders_it() {
-        let payload = sample::small().swap_remove(0).1;
+        let mut small = sample::small().into_iter().map(|(_, payload)| payload);
+        let (payload, other) = (small.next().unwrap(), small.next().unwrap());
         let mut stream = Stream::new("engine", "m");
         let mut said = Vec::new();
         for (sequence, payload) in [
@@ -224,7 +225,9 @@ mod tests {
             (1, b"no batch".to_vec()),
             (4, payload.clone()),
             (5, payload.clone()),
+            // The same again is left out; another one under its number is a restart.
             (0, payload),
+            (0, other),
         ] {
             let recorded = Recorded {
                 topic: Bytes::new(),
