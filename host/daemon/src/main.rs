@@ -26,6 +26,7 @@ const EXAMPLES: &str = "Examples:
   penstock publish --trace trace.jsonl --endpoint 'tcp://*:5557' --replay 'tcp://*:6557'
   penstock capture tcp://10.0.0.7:5557 -o engine.frames
   penstock decode engine.frames
+  penstock plugin new by-adapter
   penstock plugin check by_adapter.wasm";
 
 #[derive(Subcommand)]

@@ -300,6 +300,26 @@ impl Columns {
             + self.whole_hashes.len()
     }
 
+    /// Bytes of what always comes, and of the columns in `wants` that are here: what
+    /// crosses into a plugin that wants these.
+    #[must_use]
+    pub fn bytes_of(&self, wants: ColumnSet) -> usize {
+        let if_wanted = |column, bytes| if wants.contains(column) { bytes } else { 0 };
+        self.events.len() * 4
+            + (self.parents.len() + self.hashes.len()) * 8
+            + if_wanted(ColumnSet::TOKEN_HASHES, self.token_hashes.len() * 8)
+            + if_wanted(ColumnSet::EXTRA_DIGESTS, self.extra_digests.len() * 8)
+            + if_wanted(
+                ColumnSet::TOKENS,
+                (self.tokens.len() + self.token_ends.len()) * 4,
+            )
+            + if_wanted(
+                ColumnSet::WHOLE_HASHES,
+                self.whole_hashes.len() + self.whole_hash_ends.len() * 4,
+            )
+            + if_wanted(ColumnSet::TIMES, self.times.len() * 8)
+    }
+
     fn capacity_bytes(&self) -> usize {
         self.events.capacity() * 4
             + (self.parents.capacity() + self.hashes.capacity()) * 8
@@ -401,6 +421,22 @@ mod tests {
             block_end: 9,
         };
         assert_eq!(EventRow::from_words(&row.to_words()), row);
+    }
+
+    #[test]
+    fn only_columns_that_are_wanted_cross() {
+        let columns = Columns {
+            events: vec![0; EVENT_STRIDE],
+            parents: vec![0],
+            hashes: vec![1, 2],
+            token_hashes: vec![3, 4],
+            tokens: vec![5; 32],
+            token_ends: vec![32],
+            ..Columns::default()
+        };
+        assert_eq!(columns.bytes_of(ColumnSet::default()), 32 + 24);
+        assert_eq!(columns.bytes_of(ColumnSet::TOKEN_HASHES), 32 + 24 + 16);
+        assert_eq!(columns.bytes_of(ColumnSet::ALL), columns.bytes());
     }
 
     #[test]

@@ -13,7 +13,8 @@ use wasmtime::component::types::ComponentItem;
 /// The version of `penstock:plugin` that this host speaks.
 pub(crate) const OURS: &str = "0.1.0";
 
-const PACKAGE: &str = "penstock:plugin";
+/// The package of the interfaces between host and plugins.
+pub(crate) const PACKAGE: &str = "penstock:plugin";
 
 /// Optional interfaces that a component exports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,16 +45,16 @@ pub struct Summary {
 }
 
 /// An interface's name, `namespace:package/interface@version`, taken apart.
-struct Name<'a> {
-    package: &'a str,
-    interface: &'a str,
-    version: &'a str,
+pub(crate) struct Name<'a> {
+    pub(crate) package: &'a str,
+    pub(crate) interface: &'a str,
+    pub(crate) version: &'a str,
 }
 
 // === impl Name ===
 
 impl<'a> Name<'a> {
-    fn parse(whole: &'a str) -> Option<Self> {
+    pub(crate) fn parse(whole: &'a str) -> Option<Self> {
         let (path, version) = whole.split_once('@').unwrap_or((whole, ""));
         let (package, interface) = path.split_once('/')?;
         Some(Self {
@@ -64,7 +65,7 @@ impl<'a> Name<'a> {
     }
 
     /// True for versions that mean the same interface: 0.1 of any patch.
-    fn fits(&self) -> bool {
+    pub(crate) fn fits(&self) -> bool {
         let line = |v: &str| v.rsplit_once('.').map(|(line, _)| line.to_owned());
         line(self.version) == line(OURS)
     }

@@ -33,7 +33,7 @@ pub struct Compiled {
 const TICK: Duration = Duration::from_millis(5);
 
 /// Largest file taken for a component, in bytes.
-const MAX_COMPONENT_BYTES: usize = 64 << 20;
+pub(crate) const MAX_COMPONENT_BYTES: usize = 64 << 20;
 
 // === impl Host ===
 

@@ -150,6 +150,12 @@ impl Candidate {
         self.instance.memory_bytes()
     }
 
+    /// The instance alone, for whoever calls it without a thread of its own.
+    #[must_use]
+    pub fn into_instance(self) -> Instance {
+        self.instance
+    }
+
     pub(crate) fn describe_in(&self, status: &mut Status) {
         let limits = &self.kit.setup.limits;
         status.name = self.kit.setup.name.to_string();

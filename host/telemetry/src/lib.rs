@@ -5,9 +5,11 @@
 
 mod logs;
 mod names;
+mod watch;
 
 pub use logs::{LogFormat, check as check_filter, init as init_logs};
 pub use metrics_exporter_prometheus::PrometheusHandle;
+pub use watch::{Line, Watch};
 
 /// Installs the recorder. Once a process; a second call is an error.
 ///

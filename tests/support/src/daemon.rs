@@ -17,8 +17,7 @@ pub struct Setup {
     /// Config, plugin directory and whatever sinks write.
     pub home: TempDir,
     config: String,
-    arguments: Vec<String>,
-    variables: Vec<(String, String)>,
+    start: Start,
 }
 
 /// A running daemon; killed when dropped.
@@ -31,6 +30,14 @@ pub struct Daemon {
     pub http: String,
     /// `tcp://…`
     pub zmq: String,
+    start: Start,
+}
+
+/// How it was started.
+#[derive(Clone, Default)]
+struct Start {
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 // === impl Setup ===
@@ -47,8 +54,7 @@ impl Setup {
         Self {
             home,
             config: String::new(),
-            arguments: Vec::new(),
-            variables: Vec::new(),
+            start: Start::default(),
         }
     }
 
@@ -83,14 +89,14 @@ impl Setup {
     /// Adds arguments of `penstock run`.
     #[must_use]
     pub fn argument(mut self, argument: &str) -> Self {
-        self.arguments.push(argument.into());
+        self.start.arguments.push(argument.into());
         self
     }
 
     /// Sets an environment variable.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
-        self.variables.push((name.into(), value.into()));
+        self.start.variables.push((name.into(), value.into()));
         self
     }
 
@@ -110,10 +116,28 @@ impl Setup {
             None => (self.config.as_str(), ""),
         };
         std::fs::write(&path, format!("{first}{doors}{rest}")).unwrap();
+        self.start.command(&path)
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    ///
+    /// # Panics
+    /// It does not get ready.
+    #[must_use]
+    pub fn start(self) -> Daemon {
+        let command = self.command();
+        Daemon::start(self.home, self.start, command)
+    }
+}
+
+// === impl Start ===
+
+impl Start {
+    fn command(&self, config: &Path) -> Command {
         let mut command = Command::new(binary());
         command
             .args(["run", "--config"])
-            .arg(path)
+            .arg(config)
             .args(&self.arguments);
         // Overrides meant for another daemon stay out.
         for (name, _) in std::env::vars_os() {
@@ -126,14 +150,13 @@ impl Setup {
         command.envs(self.variables.iter().cloned());
         command
     }
+}
 
-    /// Starts the daemon and waits until it is ready.
-    ///
-    /// # Panics
-    /// It does not get ready.
-    #[must_use]
-    pub fn start(self) -> Daemon {
-        let mut process = Process::start(&mut self.command());
+// === impl Daemon ===
+
+impl Daemon {
+    fn start(home: TempDir, start: Start, mut command: Command) -> Self {
+        let mut process = Process::start(&mut command);
         let http = wait::until("the daemon's doors", PATIENCE, || {
             if let Some(status) = process.ended() {
                 panic!("the daemon ended with {status}:\n{}", process.output());
@@ -148,11 +171,26 @@ impl Setup {
         let daemon = Daemon {
             http: format!("http://{}", field("http")),
             zmq: field("zmq"),
-            home: self.home,
+            home,
             process,
+            start,
         };
         wait::until("readiness", PATIENCE, || daemon.ready().then_some(()));
         daemon
+    }
+
+    /// Ends it by a signal, and starts it again in the same directory; other things may
+    /// happen meanwhile. Its doors are elsewhere then.
+    ///
+    /// # Panics
+    /// It does not end, or does not get ready again.
+    #[must_use]
+    pub fn again(mut self, signal: &str, meanwhile: impl FnOnce()) -> Self {
+        self.process.signal(signal);
+        self.process.wait(PATIENCE);
+        meanwhile();
+        let command = self.start.command(&self.path("penstock.toml"));
+        Self::start(self.home, self.start, command)
     }
 }
 
@@ -179,8 +217,6 @@ pub fn drop_plugin(home: &Path, name: &str, wasm: &Path, toml: Option<&str>) {
     }
     place(&std::fs::read(wasm).unwrap(), format!("{name}.wasm"));
 }
-
-// === impl Daemon ===
 
 impl Daemon {
     /// A path in its directory.

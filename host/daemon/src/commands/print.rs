@@ -49,6 +49,14 @@ impl<W: Write> Out<W> {
     /// # Errors
     /// As for [`Out::line`].
     pub fn end(mut self) -> Result<()> {
+        self.flush()
+    }
+
+    /// The same, for what goes on.
+    ///
+    /// # Errors
+    /// As for [`Out::line`].
+    pub fn flush(&mut self) -> Result<()> {
         if self.closed {
             return Ok(());
         }

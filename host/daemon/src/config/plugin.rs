@@ -115,5 +115,13 @@ pub fn load_plugin(file: &Path, text: &str) -> Result<PluginFile, ConfigError> {
     if let Some(key) = plugin.limits.zero() {
         return Err(place.at(&format!("limits.{key}"), "must not be 0"));
     }
+    for (key, zero) in [
+        ("first_ms", plugin.restarts.first_ms == 0),
+        ("longest_ms", plugin.restarts.longest_ms == 0),
+    ] {
+        if zero {
+            return Err(place.at(&format!("restarts.{key}"), "must not be 0"));
+        }
+    }
     Ok(plugin)
 }

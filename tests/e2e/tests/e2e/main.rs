@@ -5,6 +5,7 @@
 mod bad_input;
 mod bind_mode;
 mod capture_cli;
+mod checkpoints;
 mod config;
 mod config_reload;
 mod counter_js;
@@ -17,6 +18,7 @@ mod lossy;
 mod many_sources;
 mod plugin_cli;
 mod plugin_guide;
+mod plugin_kit;
 mod plugins_dropin;
 mod plugins_failure;
 mod plugins_hostile;

@@ -111,6 +111,30 @@ fn a_batch_that_kills_twice_is_set_aside_with_all_that_is_needed() {
     assert!(of("config").contains("\"after\":5"), "{bundle}");
     let wasm = std::fs::read(penstock_testkit::plugin_file("faulty")).unwrap();
     assert_eq!(bundle["wasm"].as_slice(), Some(&*wasm));
+    // The author sees it again, and that another build handles it.
+    let path = directory.join("faulty@e-0-5.bundle");
+    let again = |more: &[&str]| {
+        let mut command = std::process::Command::new(penstock_testkit::binary());
+        command.args(["plugin", "test", "--bundle"]).arg(&path);
+        let output = command.args(more).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text)
+    };
+    let (code, text) = again(&[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("batch 0/4: ") && text.contains("batch 0/5: "),
+        "{text}"
+    );
+    assert!(text.ends_with("it is not handled\n"), "{text}");
+    let other = penstock_testkit::plugin_file("forward");
+    let (code, text) = again(&["--json", other.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "its config is another plugin's: {text}");
+    let (code, text) = again(&["--json"]);
+    assert!(
+        code == Some(1) && text.contains("\"passed\": false"),
+        "{text}"
+    );
     // The next good batch works: its death comes later, since a gap is no batch.
     let source = daemon.source("e").unwrap();
     assert!(source.complete, "the source itself misses nothing");

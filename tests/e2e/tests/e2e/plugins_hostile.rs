@@ -5,7 +5,7 @@ use crate::rig::{
     request, series,
 };
 use penstock_event::By;
-use penstock_query::client::HttpClient;
+use penstock_query::client::{HttpClient, ZmqClient};
 use penstock_testkit::daemon::{Daemon, PATIENCE, Setup, drop_plugin};
 use penstock_testkit::{plugin_file, wait};
 use std::sync::Arc;
@@ -29,6 +29,7 @@ const FAULTS: &[(&str, &str, Sign)] = &[
     ("recurse", "on-batch", Ends("trap")),
     ("loop", "on-batch", Ends("deadline")),
     ("loop", "tick", Ends("deadline")),
+    ("trap", "tick", Ends("trap")),
     ("sleep", "on-batch", Ends("deadline")),
     ("poll", "tick", Ends("deadline")),
     ("stdin", "on-batch", Nothing),
@@ -175,6 +176,8 @@ fn lies_to_those_who_ask_stay_with_those_who_ask() {
         ("lie-rows-huge", "find"),
         ("error-huge", "find"),
         ("trap", "find"),
+        ("trap", "handle"),
+        ("loop", "find"),
         ("lie-reply-huge", "handle"),
         ("error-huge", "handle"),
         ("loop", "handle"),
@@ -241,4 +244,67 @@ fn a_candidate_that_fails_on_what_the_running_one_handles_is_refused() {
         let blocks = answer.instances.get("e")?.blocks.values().sum::<u32>();
         (u64::from(blocks) == last + 1).then_some(())
     });
+}
+
+/// Lookups a window.
+const ASKED: usize = 150;
+
+/// The 99th percentile of lookups, one after the other.
+fn p99(client: &mut ZmqClient) -> Duration {
+    let question = query(By::Tokens(Arc::new([1; 64])));
+    let mut took: Vec<_> = (0..ASKED)
+        .map(|_| {
+            let begun = Instant::now();
+            client.query(Some("index"), &question).unwrap();
+            begun.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    took[ASKED * 99 / 100 - 1]
+}
+
+#[test]
+fn the_others_keep_their_pace() {
+    let engine = Traced::start(40.0);
+    let setup = Setup::new().plugin("index", "prefix-index", CALM);
+    let daemon = engine
+        .source(setup.variable("PENSTOCK_QUERY__LOOKUP", "index"), "e")
+        .start();
+    engine.wait_more(40);
+    let mut client = ZmqClient::connect(&daemon.zmq).unwrap();
+    // The machine does other things as well: a moment of calm counts.
+    let baseline = (0..3).map(|_| p99(&mut client)).max().unwrap();
+    let most = (2 * baseline).max(Duration::from_millis(2));
+    let home = daemon.home.path();
+    for (fault, place) in [
+        ("loop", "on-batch"),
+        ("sleep", "on-batch"),
+        ("grow", "on-batch"),
+        ("leak", "on-batch"),
+        ("flood-log", "on-batch"),
+        ("flood-stderr", "on-batch"),
+        ("flood-metrics", "on-batch"),
+        ("flood-publish", "on-batch"),
+        ("loop", "tick"),
+    ] {
+        let toml = hostile(fault, place);
+        drop_plugin(home, "x", &plugin_file("faulty"), Some(&toml));
+        plugin_when(&daemon, "x", "at work", |p| {
+            p.batches + p.restarts > 1 || p.last_error.is_some()
+        });
+        let window = || Some(p99(&mut client)).filter(|p99| *p99 <= most);
+        let p99 = wait::within(PATIENCE, window);
+        assert!(
+            p99.is_some(),
+            "{fault}: lookups above {most:?}, before {baseline:?}"
+        );
+        for file in ["plugins.d/x.wasm", "plugins.d/x.toml"] {
+            std::fs::remove_file(daemon.path(file)).unwrap();
+        }
+        wait::until("its end", PATIENCE, || {
+            daemon.plugin("x").is_none().then_some(())
+        });
+    }
+    let mut oracle = engine.settle(&daemon, "e");
+    engine.compare(&daemon, "index", "e", &mut oracle);
 }
