@@ -103,6 +103,7 @@ impl Worker {
         self.mailbox.attach(std::thread::current());
         self.mailbox.runs(self.kit.setup.cut.clone());
         self.feed.attach(std::thread::current());
+        let mut idle = true;
         loop {
             let mut worked = self.lookups();
             match self.mailbox.next_other() {
@@ -126,11 +127,12 @@ impl Worker {
                 }
                 None => {}
             }
-            worked |= self.move_on();
+            worked |= self.move_on(idle);
             if self.trail.wants_all() {
                 self.trail.all(self.applied.marks());
             }
-            worked |= self.item();
+            idle = !self.item();
+            worked |= !idle;
             self.tick();
             self.rebuild();
             if worked {
@@ -156,7 +158,7 @@ impl Worker {
     }
 
     /// Hands a piece of the state over, if a candidate waits for it.
-    fn move_on(&mut self) -> bool {
+    fn move_on(&mut self, idle: bool) -> bool {
         let Some(moving) = &mut self.moving else {
             return false;
         };
@@ -164,7 +166,7 @@ impl Worker {
             self.moving = None;
             return false;
         };
-        match moving.step() {
+        match moving.step(idle) {
             Step::Wait => return false,
             Step::Over => self.moving = None,
             Step::Begin(source) => {
