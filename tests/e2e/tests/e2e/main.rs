@@ -23,4 +23,5 @@ mod query_cli;
 mod relayed;
 mod rig;
 mod shutdown;
+mod soak;
 mod stall;
