@@ -25,6 +25,9 @@ pub struct Options {
     /// How long the maximum load is measured, and then the time without swaps, in seconds.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub measure_seconds: u64,
+    /// The load while swaps go on, as a share of the maximum.
+    #[arg(long, default_value_t = 0.5)]
+    pub load: f64,
     /// The 99th percentile of the pauses that is still well, in ms.
     #[arg(long, default_value_t = 50.0)]
     pub pause_limit_ms: f64,

@@ -61,8 +61,8 @@ pub struct Played {
 pub fn play(scene: &mut Scene, options: &Options) -> Result<Played> {
     let asker = Asker::start(&scene.daemon.zmq, scene.load.clone())?;
     let max_rate = measure(scene, options)?;
-    let rate = max_rate / 2.0;
-    eprintln!("soak: maximum {max_rate:.0} batches/s; half of it from now on");
+    let rate = max_rate * options.load.clamp(0.01, 1.0);
+    eprintln!("soak: maximum {max_rate:.0} batches/s; {rate:.0} from now on");
     scene.engines.pace(Pace::Rate(rate));
     std::thread::sleep(SETTLE);
 
