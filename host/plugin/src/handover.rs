@@ -5,8 +5,10 @@
 //!   piece of A ── lookups ── items of B ── piece of A ─>  restore A
 //!   items of A that waited ── items of B ── piece of B ─>  restore B
 //! ```
-//! Between two pieces of a source its items wait, those of others do not. A source
-//! that cannot be moved is fed anew, as to a newcomer. Both sides go on by themselves
+//! Between two pieces of a source its items wait, those of others do not. So that this
+//! is as short as can be, a source's pieces are made without waiting for the candidate,
+//! which takes longer, and the next source begins when it has room again and what waited
+//! meanwhile was handled. A source that cannot be moved is fed anew, as to a newcomer. Both sides go on by themselves
 //! when the other one is gone.
 
 use crate::instance::Piece;
@@ -22,6 +24,12 @@ pub(crate) const PIECE_BYTES: u32 = 1 << 20;
 
 /// Pieces on their way at most.
 const ON_THE_WAY: usize = 4;
+
+/// Bytes of one source that are made before the candidate has room, at most.
+const AHEAD: usize = 64 << 20;
+
+/// How long a next source waits for the items before it.
+const REST: Duration = Duration::from_millis(100);
 
 /// How far a source was applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +68,10 @@ pub(crate) struct Moving {
     current: Option<(SourceId, u64)>,
     ready: VecDeque<Moved>,
     ended: bool,
+    /// Bytes in `ready`.
+    ahead: usize,
+    /// When the last source was done.
+    rests: Option<Instant>,
 }
 
 /// Where a candidate stands after a handover.
@@ -99,6 +111,17 @@ pub(crate) fn channel() -> (SyncSender<Moved>, Receiver<Moved>) {
     sync_channel(ON_THE_WAY)
 }
 
+// === impl Moved ===
+
+impl Moved {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Piece(_, bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
 // === impl Moving ===
 
 impl Moving {
@@ -116,23 +139,35 @@ impl Moving {
             current: None,
             ready: VecDeque::new(),
             ended: false,
+            ahead: 0,
+            rests: None,
         }
     }
 
-    /// Sends what is ready, and says what is to be made next.
-    pub(crate) fn step(&mut self) -> Step {
+    /// Sends what is ready, and says what is to be made next. `idle`: no item waits.
+    pub(crate) fn step(&mut self, idle: bool) -> Step {
         while let Some(next) = self.ready.pop_front() {
+            let bytes = next.bytes();
             match self.out.try_send(next) {
-                Ok(()) => {}
+                Ok(()) => self.ahead -= bytes,
                 Err(TrySendError::Full(next)) => {
                     self.ready.push_front(next);
-                    return Step::Wait;
+                    break;
                 }
                 Err(TrySendError::Disconnected(_)) => return Step::Over,
             }
         }
         if let Some((source, cursor)) = self.current {
-            return Step::Piece(source, cursor);
+            return match self.ahead < AHEAD {
+                true => Step::Piece(source, cursor),
+                false => Step::Wait,
+            };
+        }
+        if !self.ready.is_empty() {
+            return Step::Wait;
+        }
+        if !idle && self.rests.is_some_and(|since| since.elapsed() < REST) {
+            return Step::Wait;
         }
         match self.left.pop_front() {
             Some(source) => Step::Begin(source),
@@ -140,7 +175,7 @@ impl Moving {
             None => {
                 self.ended = true;
                 self.ready.push_back(Moved::End);
-                self.step()
+                self.step(idle)
             }
         }
     }
@@ -156,11 +191,13 @@ impl Moving {
 
     /// A piece was made; `at` is where the source stands when it was the last.
     pub(crate) fn made(&mut self, piece: Piece, at: At) {
+        self.ahead += piece.bytes.len();
         self.ready.push_back(Moved::Piece(self.schema, piece.bytes));
         match (piece.next, &mut self.current) {
             (Some(next), Some((_, cursor))) => *cursor = next,
             _ => {
                 self.current = None;
+                self.rests = Some(Instant::now());
                 self.ready.push_back(Moved::Done(at));
             }
         }
@@ -283,5 +320,70 @@ impl Heir<'_> {
         };
         self.past.anew.push((state.info.name.clone(), why));
         self.candidate.tell(&Change::Left(state.info.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_event::{Epoch, Mode, SourceInfo, SourceSpec};
+
+    fn begun(id: u32) -> Arc<SourceState> {
+        let spec = SourceSpec {
+            instance: format!("e{id}"),
+            rank: None,
+            endpoints: Vec::new(),
+            replay: None,
+            topics: Vec::new(),
+            mode: Mode::Connect,
+            model: String::new(),
+            first_sequence: 0,
+            block_size: 16,
+            labels: Default::default(),
+        };
+        Arc::new(SourceState::new(SourceInfo {
+            id: SourceId(id),
+            name: spec.name().into(),
+            spec,
+        }))
+    }
+
+    fn piece(next: Option<u64>) -> Piece {
+        Piece {
+            bytes: vec![0; 1 << 20],
+            next,
+        }
+    }
+
+    /// The candidate takes nothing: the first source is not held for that, and the
+    /// second one does not begin.
+    #[test]
+    fn a_source_is_held_no_longer_than_its_pieces_take() {
+        let (out, inbox) = channel();
+        let mut moving = Moving::new(out, 1, false, [SourceId(1), SourceId(2)]);
+        let at = At {
+            position: Some(Position {
+                epoch: Epoch(0),
+                sequence: 9,
+            }),
+            digest: None,
+            complete: true,
+        };
+        assert!(matches!(moving.step(true), Step::Begin(SourceId(1))));
+        moving.begin(begun(1), at);
+        for cursor in 0..9 {
+            assert!(matches!(moving.step(false), Step::Piece(SourceId(1), c) if c == cursor));
+            assert!(moving.holds(SourceId(1)));
+            moving.made(piece((cursor < 8).then_some(cursor + 1)), at);
+        }
+        assert!(!moving.holds(SourceId(1)));
+        assert!(matches!(moving.step(true), Step::Wait));
+        // Taken meanwhile; items come before the next source.
+        let mut taken = 0;
+        while taken < 11 {
+            taken += inbox.try_iter().count();
+            moving.step(false);
+        }
+        assert!(matches!(moving.step(true), Step::Begin(SourceId(2))));
     }
 }

@@ -121,6 +121,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "Plugin files that could not be loaded",
     ),
     (
+        "penstock_plugin_fed_anew_total",
+        "Sources whose state a new build could not take over",
+    ),
+    (
         "penstock_plugin_lies_total",
         "Values from the plugin that are out of range",
     ),

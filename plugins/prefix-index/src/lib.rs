@@ -17,6 +17,9 @@
 //! are missing (a gap) change nothing: what they stored is not found, what they
 //! removed is still answered, until the source is reset.
 //!
+//! Built with the feature `echo` it also imports `publish`, and forwards each batch to
+//! the sink that `echo` in its config names.
+//!
 //! Refusal codes: 1 the event's model is past the end of the dictionary.
 //!
 //! Metrics: gauges `blocks`, `chains`, `workers`, `bytes`; counters
@@ -41,20 +44,27 @@ const SWEEP_AT_TICK: u32 = 100_000;
 pub struct PrefixIndex {
     index: Index,
     told: Option<(Counts, Sizes)>,
+    #[cfg(feature = "echo")]
+    echo: Option<String>,
 }
 
 /// The plugin's config.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Bound on the index in bytes, at least 1 MiB.
     pub max_bytes: u64,
+    /// The sink that each batch is forwarded to, as it came. Absent: none.
+    #[cfg(feature = "echo")]
+    pub echo: Option<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             max_bytes: 256 << 20,
+            #[cfg(feature = "echo")]
+            echo: None,
         }
     }
 }
@@ -114,6 +124,8 @@ impl Plugin for PrefixIndex {
         Ok(Self {
             index: Index::new(config.max_bytes),
             told: None,
+            #[cfg(feature = "echo")]
+            echo: config.echo,
         })
     }
 
@@ -150,6 +162,13 @@ impl Plugin for PrefixIndex {
             }
         }
         self.index.end_batch();
+        // What is refused misses behind the sink, where it is counted.
+        #[cfg(feature = "echo")]
+        if let Some(sink) = &self.echo
+            && let Err(why) = penstock_sdk::publish::forward(sink, b"")
+        {
+            penstock_sdk::error!("a batch was not forwarded: {why}");
+        }
     }
 
     fn on_source(&mut self, change: &SourceChange<'_>) {

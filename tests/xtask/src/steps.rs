@@ -9,6 +9,14 @@ use std::time::{Duration, Instant};
 /// Plugins of this repository: package, and file name under `target/plugins`.
 const PLUGINS: &[&str] = &["prefix-index", "forward", "hot-prefixes", "faulty"];
 
+/// Other builds of prefix-index, and their features. With `schema-1` its state is
+/// written in an older schema: swaps migrate. With `echo` it forwards what it handles.
+const VARIANTS: &[(&str, &str)] = &[
+    ("prefix-index.second", "schema-1"),
+    ("prefix-index.echo", "echo"),
+    ("prefix-index.echo-second", "echo,schema-1"),
+];
+
 /// One part of `cargo xtask test`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -30,8 +38,8 @@ pub enum Part {
     Component,
 }
 
-/// Builds the plugins twice: for use, and a second build of the index with another
-/// digest, for live swaps.
+/// Builds the plugins for use, and the index again with other features, for live
+/// swaps.
 pub fn plugins() -> Result<()> {
     setup::check()?;
     let out = setup::target().join("plugins");
@@ -40,28 +48,17 @@ pub fn plugins() -> Result<()> {
     let mut args = vec!["build", "--profile", "plugin", "--target", WASM];
     args.extend(packages.iter().flat_map(|p| ["--package", p]));
     run("cargo", &args)?;
-    run(
-        "cargo",
-        &[
-            "build",
-            "--release",
-            "--target",
-            WASM,
-            "--package",
-            "penstock-prefix-index",
-            // Its state is written in an older schema: swaps migrate.
-            "--features",
-            "schema-1",
-        ],
-    )?;
     for name in PLUGINS {
         copy("plugin", name, &out.join(format!("{name}.wasm")))?;
     }
-    copy(
-        "release",
-        "prefix-index",
-        &out.join("prefix-index.second.wasm"),
-    )
+    for (name, features) in VARIANTS {
+        let index = "penstock-prefix-index";
+        let mut args = vec!["build", "--release", "--target", WASM, "--package", index];
+        args.extend(["--features", features]);
+        run("cargo", &args)?;
+        copy("release", "prefix-index", &out.join(format!("{name}.wasm")))?;
+    }
+    Ok(())
 }
 
 fn copy(profile: &str, name: &str, to: &std::path::Path) -> Result<()> {
@@ -84,7 +81,13 @@ pub fn bench(rest: &[String]) -> Result<()> {
     program("penstock-bench", rest)
 }
 
-/// The daemon, the demo and the benchmark. Always all of them: another selection of
+/// Many swaps under load, likewise.
+pub fn soak_reload(rest: &[String]) -> Result<()> {
+    plugins()?;
+    program("penstock-soak", rest)
+}
+
+/// The daemon, the demo, the benchmark and the soak test. Always all of them: another selection of
 /// packages would be another set of features, and wasmtime would be built again.
 fn programs() -> Result<()> {
     run("cargo", &["build", "--release", "--workspace", "--bins"])

@@ -113,6 +113,7 @@ impl Worker {
         self.mailbox.attach(std::thread::current());
         self.mailbox.runs(self.kit.setup.cut.clone());
         self.feed.attach(std::thread::current());
+        let mut idle = true;
         loop {
             let mut worked = self.lookups();
             match self.mailbox.next_other() {
@@ -132,11 +133,12 @@ impl Worker {
                 }
                 None => {}
             }
-            worked |= self.move_on();
+            worked |= self.move_on(idle);
             if self.trail.wants_all() {
                 self.trail.all(self.applied.marks());
             }
-            worked |= self.item();
+            idle = !self.item();
+            worked |= !idle;
             self.tick();
             self.rebuild();
             if worked {
@@ -162,7 +164,7 @@ impl Worker {
     }
 
     /// Hands a piece of the state over, if a candidate waits for it.
-    fn move_on(&mut self) -> bool {
+    fn move_on(&mut self, idle: bool) -> bool {
         if self.moving.is_none()
             && let Some(out) = self.to_move.pop_front()
         {
@@ -178,7 +180,7 @@ impl Worker {
             self.moving = None;
             return false;
         };
-        match moving.step() {
+        match moving.step(idle) {
             Step::Wait => return false,
             Step::Over => self.moving = None,
             Step::Begin(source) => {

@@ -81,6 +81,9 @@ pub struct Index {
     workers: Workers,
     node_table: Table,
     nodes: Slab<Node>,
+    /// The worker that each slot of `nodes` was last taken for: who looks for the
+    /// blocks of one need not look at every node.
+    owners: Vec<u32>,
     chain_table: Table,
     chains: Slab<Chain>,
     recency: Recency,
@@ -184,6 +187,7 @@ impl Index {
             workers: Workers::default(),
             node_table: Table::new(),
             nodes: Slab::new(),
+            owners: Vec::new(),
             chain_table: Table::new(),
             chains: Slab::new(),
             recency: Recency::new(),

@@ -31,7 +31,7 @@ pub const SCHEMA: u32 = 2;
 pub const SCHEMA: u32 = 1;
 
 /// Slots looked at for one piece: a bound on the time of a call.
-const SLOTS: u32 = 1 << 18;
+const SLOTS: u32 = 1 << 20;
 
 /// Bytes of the longest row.
 const ROW: usize = 8 + 8 + 4 + 4 + 2 + 1 + 1 + 2 * MEDIA;
@@ -92,12 +92,14 @@ impl Index {
         let last = first.saturating_add(SLOTS).min(end);
         let (mut rows, mut at) = (0u32, first);
         while at < last && out.len() + ROW <= max_bytes {
-            let node = self.nodes.get(at);
+            let owner = self.owners.get(at as usize).copied().unwrap_or(NONE);
             at += 1;
-            if node.worker == NONE {
+            let Some(worker) = workers.iter().position(|w| *w == owner) else {
                 continue;
-            }
-            if let Some(worker) = workers.iter().position(|w| *w == node.worker) {
+            };
+            let node = self.nodes.get(at - 1);
+            // It may be free again.
+            if node.worker == owner {
                 self.row(node, worker as u16).write(schema, &mut out);
                 rows += 1;
             }
@@ -240,6 +242,7 @@ impl Index {
                 self.chains.get_mut(node.chain).odd_child = true;
             }
         }
+        self.own(at, worker);
         *self.nodes.get_mut(at) = node;
         self.recency.push(&mut self.nodes, at);
         self.workers.get_mut(worker).nodes += 1;

@@ -165,10 +165,21 @@ impl Index {
             None => self.counts.unchained += 1,
         }
         let known = node.chain;
+        self.own(at, worker);
         *self.nodes.get_mut(at) = node;
         self.recency.push(&mut self.nodes, at);
         self.workers.get_mut(worker).nodes += 1;
         chain.map(|hash| (hash, known))
+    }
+
+    /// Slot `at` holds a block of this worker from now on.
+    #[inline]
+    pub(super) fn own(&mut self, at: u32, worker: u32) {
+        match self.owners.get_mut(at as usize) {
+            Some(owner) => *owner = worker,
+            // Slots are given out in order.
+            None => self.owners.push(worker),
+        }
     }
 
     /// One more reference to a block that is there.

@@ -3,7 +3,7 @@
 use crate::rig::{CALM, Traced, delivered, forward_to, lines};
 use penstock_testkit::daemon::{Daemon, PATIENCE, Setup};
 use penstock_testkit::wait;
-use rand::Rng;
+use rand::RngExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

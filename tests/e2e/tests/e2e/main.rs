@@ -29,4 +29,5 @@ mod query_cli;
 mod relayed;
 mod rig;
 mod shutdown;
+mod soak;
 mod stall;

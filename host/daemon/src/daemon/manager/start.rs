@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Batches of each source that a new build is tried out on.
 const RECENT: usize = 64;
+/// How much the work on a new build gives way, as for `nice`.
+const YIELDS: i32 = 10;
 /// How long state may take to move.
 const HAND_OVER: Duration = Duration::from_secs(60);
 
@@ -28,10 +30,11 @@ impl Worker {
     /// Compiles and starts what lies in the files.
     pub(super) fn load(&mut self, name: &str, found: &Found, load: Load) -> Result<(), String> {
         let plugins = &self.plugins;
-        let compiled = plugins
-            .host
-            .compile(&load.wasm, &load.file.grants, &load.file.limits)
-            .map_err(|e| refusal(&e, found))?;
+        let compile = || {
+            let (grants, limits) = (&load.file.grants, &load.file.limits);
+            plugins.host.compile(&load.wasm, grants, limits)
+        };
+        let compiled = in_background(compile).map_err(|e| refusal(&e, found))?;
         let build = Build {
             compiled,
             file: load.file,
@@ -68,7 +71,7 @@ impl Worker {
             // whether it can handle that.
             let recent = plugins.router.recent(&filter, candidate.wants(), RECENT);
             let trial = prepare(&plugins, &build, &setup)?;
-            let tried = trial.try_out(&recent);
+            let tried = in_background(|| trial.try_out(&recent));
             tried.map_err(|e| format!("failed on recent batches: {e}"))?;
         }
         let past = match &before {
@@ -161,6 +164,21 @@ impl Predecessor {
     }
 }
 
+/// Works on a thread of less priority: on a busy machine the events go first. One of
+/// its own, since threads begin with the priority of those that start them, and plugins
+/// are to have their full one.
+fn in_background<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let work = || {
+        // Without it everything works, later.
+        let _ = rustix::process::nice(YIELDS);
+        work()
+    };
+    std::thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
 fn predecessor(plugins: &Plugins, name: &str) -> Option<Predecessor> {
     let table = plugins.lock();
     let running = table.get(name)?.running.as_ref()?;
@@ -203,10 +221,12 @@ fn restored(
 /// Takes over what the running build holds. What cannot be taken over is fed anew.
 fn inherit(name: &str, from: &Runner, candidate: &mut Candidate) -> Result<Past, String> {
     let begun = Instant::now();
-    let past = from.hand_over(candidate, HAND_OVER);
+    let past = in_background(|| from.hand_over(candidate, HAND_OVER));
     let past = past.map_err(|e| e.to_string())?;
     let (took, sources) = (begun.elapsed(), past.positions.len());
     tracing::info!(plugin = name, sources, "state taken over in {took:?}");
+    metrics::counter!("penstock_plugin_fed_anew_total", "plugin" => name.to_string())
+        .increment(past.anew.len() as u64);
     for (source, why) in &past.anew {
         tracing::warn!(plugin = name, %source, "state not taken over, fed anew: {why}");
     }

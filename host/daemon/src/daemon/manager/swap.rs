@@ -24,8 +24,11 @@ use std::time::{Duration, Instant};
 const WARM_UP: Duration = Duration::from_secs(30);
 /// Batches that a caught-up build may be behind, events flowing.
 const FEW: u64 = 64;
-/// How long the running build may hold, at most.
-const HOLD: Duration = Duration::from_millis(200);
+/// How long the running build may hold: events wait meanwhile. A new build that does
+/// not make it in this time tries again.
+const HOLD: Duration = Duration::from_millis(20);
+/// The same for the last try, which must not fail for a call that takes long.
+const LAST_HOLD: Duration = Duration::from_millis(200);
 /// A role is taken up when the call under way is over.
 const ROLE: Duration = Duration::from_secs(5);
 /// Batches of a probation before refusals are compared.
@@ -103,14 +106,15 @@ impl Worker {
             return Ok(());
         };
         let reads = plugins.router.reads(&new.lane);
+        let patience = if late { LAST_HOLD } else { HOLD };
         let held = Instant::now();
-        let holds = old.runner.play(Role::Hold, HOLD);
+        let holds = old.runner.play(Role::Hold, patience);
         let stands = || {
             new.runner
                 .trail()
                 .behind(old.runner.trail(), |s| reads.contains(&s))
         };
-        while holds && stands() != Some(0) && held.elapsed() < HOLD {
+        while holds && stands() != Some(0) && held.elapsed() < patience {
             std::thread::sleep(Duration::from_micros(200));
         }
         if (!holds || stands() != Some(0)) && !late {
@@ -316,7 +320,7 @@ impl Worker {
             return false;
         };
         // A call that goes on is cut short when it is retired.
-        new.runner.play(Role::Hold, HOLD);
+        new.runner.play(Role::Hold, LAST_HOLD);
         if let Err(error) = old.outlets.open(&new.outlets, &plugins.context) {
             tracing::error!(
                 plugin = name,
