@@ -116,7 +116,8 @@ impl Sources {
 
     /// Where a daemon before this one left its sources. A source that comes under one
     /// of these names, from the same endpoints, goes on there; each point is used once.
-    /// Where there are several for a source (one a plugin), the newest counts. To be
+    /// Where there are several for a source (one a plugin), the furthest of its last life
+    /// counts. To be
     /// called before sources are added.
     pub fn resume_from(&self, points: impl IntoIterator<Item = Resume>) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -140,8 +141,17 @@ impl Sources {
         }
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let points = inner.points.remove(&source.name)?;
-        let theirs = points.into_iter().filter(|point| point.source == *source);
-        theirs.max_by_key(|point| point.mark.position)
+        let ours = |point: &&Resume| point.source == *source;
+        // The last life that anybody knew of, and the furthest that anybody was in it.
+        let newest = points.iter().filter(ours).max_by_key(|p| p.written_us)?;
+        let life = |point: &&Resume| ours(point) && point.lineage == newest.lineage;
+        let furthest = points.iter().filter(life).max_by_key(|p| p.mark.position)?;
+        let names = points.iter().filter(life).map(|p| &p.names);
+        Some(Resume {
+            // It only grows: the longest holds the others.
+            names: names.max_by_key(|names| names.len())?.clone(),
+            ..furthest.clone()
+        })
     }
 
     /// Frees the name at once; the number still leads to the state.

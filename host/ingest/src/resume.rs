@@ -9,6 +9,7 @@
 use crate::Sources;
 use penstock_event::{Beginning, Epoch, Identity, Mark, NameKind, SourceState};
 use serde::{Deserialize, Serialize};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where a source was left, from a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct Resume {
     pub mark: Mark,
     /// Nothing was known to be missing up to it.
     pub complete: bool,
+    /// When it was written, µs since 1970.
+    #[serde(default)]
+    pub written_us: i64,
     /// The dictionary, by code from 1: what a plugin keeps may refer to it.
     #[serde(default)]
     pub names: Vec<(NameKind, String)>,
@@ -37,6 +41,9 @@ impl Resume {
             lineage: state.beginning().lineage,
             mark,
             complete,
+            written_us: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX)),
             names: (state.dictionary.entries(0, u32::MAX).into_iter())
                 .map(|entry| (entry.kind, entry.text.to_string()))
                 .collect(),

@@ -154,12 +154,12 @@ impl Bundle {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use penstock_event::{Epoch, Mode};
     use std::collections::BTreeMap;
 
-    fn bundle(sequence: u64) -> Bundle {
+    pub(crate) fn bundle(sequence: u64) -> Bundle {
         let spec = SourceSpec {
             instance: "vllm-0".into(),
             rank: Some(1),

@@ -24,7 +24,7 @@ pub(crate) struct Mark {
     pub(crate) next: u64,
 }
 
-/// What an instance has handled. One writes, its own thread; one follows.
+/// What an instance has handled. One writes, its own thread; others follow.
 #[derive(Default)]
 pub struct Trail {
     inner: Mutex<Inner>,
@@ -37,7 +37,7 @@ pub struct Trail {
     /// The leader is to say what each call published.
     shadowed: AtomicBool,
     leader: OnceLock<Thread>,
-    follower: Mutex<Option<Thread>>,
+    followers: Mutex<Vec<Thread>>,
 }
 
 #[derive(Default)]
@@ -106,9 +106,10 @@ impl Trail {
 
     /// The calling thread follows from now on.
     pub(crate) fn follow(&self, shadow: bool) {
-        *self.follower.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(std::thread::current());
-        self.shadowed.store(shadow, SeqCst);
+        self.followers().push(std::thread::current());
+        if shadow {
+            self.shadowed.store(true, SeqCst);
+        }
         self.waits.store(true, SeqCst);
         self.followed.store(true, SeqCst);
         self.wanted.store(true, SeqCst);
@@ -117,11 +118,16 @@ impl Trail {
         }
     }
 
-    /// Nobody follows any more. The marks stay, for who takes over.
+    /// The calling thread does not follow any more. The marks stay, for who takes over.
     pub(crate) fn unfollow(&self) {
-        self.followed.store(false, SeqCst);
-        self.shadowed.store(false, SeqCst);
-        self.lock().effects.clear();
+        let own = std::thread::current().id();
+        let mut followers = self.followers();
+        followers.retain(|thread| thread.id() != own);
+        if followers.is_empty() {
+            self.followed.store(false, SeqCst);
+            self.shadowed.store(false, SeqCst);
+            self.lock().effects.clear();
+        }
     }
 
     /// How many batches one is behind the other, over the sources that `counts`
@@ -143,6 +149,14 @@ impl Trail {
             }
         }
         Some(behind)
+    }
+
+    /// All marks are to be written, though nobody follows.
+    pub fn ask(&self) {
+        self.wanted.store(true, SeqCst);
+        if let Some(leader) = self.leader.get() {
+            leader.unpark();
+        }
     }
 
     /// Whether the leader is to write marks.
@@ -189,6 +203,16 @@ impl Trail {
         self.wake();
     }
 
+    /// A source that had left has joined again.
+    pub(crate) fn joined(&self, source: SourceId) {
+        let mut inner = self.lock();
+        if let Some(mark) = inner.marks.get_mut(&source).filter(|m| **m == Mark::END) {
+            *mark = Mark::default();
+        }
+        drop(inner);
+        self.wake();
+    }
+
     /// Up to where the leader has handled a source; none: it has not seen it.
     pub(crate) fn mark(&self, source: SourceId) -> Option<Mark> {
         // Before the look: a mark that comes after it wakes.
@@ -210,11 +234,15 @@ impl Trail {
     }
 
     fn wake(&self) {
-        if self.waits.swap(false, SeqCst)
-            && let Some(thread) = &*self.follower.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            thread.unpark();
+        if self.waits.swap(false, SeqCst) {
+            self.followers().iter().for_each(Thread::unpark);
         }
+    }
+
+    fn followers(&self) -> MutexGuard<'_, Vec<Thread>> {
+        self.followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -26,11 +26,12 @@ use anyhow::{Context, Result};
 use checkpoint::{Checkpoints, Keeper, Kept};
 use fetch::Engines;
 use manager::{Bell, Manager};
+use penstock_event::{Change, Item, Outlet};
 use penstock_ingest::{Ingest, IngestConfig, Sabotage, Sources};
 use penstock_plugin::Cache;
 use penstock_query::{Beat, Doors, DoorsConfig, Gate, Heartbeats, QueryError, ReadyLatch};
 use penstock_route::{Router, RouterConfig};
-use plugins::Plugins;
+use plugins::{Places, Plugins};
 use sources::{Discovery, resume_points};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,12 +94,14 @@ impl Daemon {
         }
         let plugins = Plugins::new(
             router.clone(),
-            loaded.path(&config.plugins_dir),
-            loaded.home.clone(),
+            Places {
+                plugins: loaded.path(&config.plugins_dir),
+                home: loaded.home.clone(),
+                set_aside: state.as_ref().map(|state| state.join("set-aside")),
+            },
             config.query.lookup.clone(),
             config.query.queue,
             cache(&loaded),
-            state.as_ref().map(|state| state.join("set-aside")),
             checkpoints.clone(),
             known.clone(),
         )?;
@@ -148,6 +151,11 @@ impl Daemon {
                 .map_or("off".into(), |p| p.display().to_string()),
         );
         parts.discover(loaded.sources);
+        for state in parts.ingest.sources().snapshot().iter() {
+            // Known to the router before any plugin goes on with it; ingest says it again.
+            let joined = Item::Change(Change::Joined(state.clone()));
+            parts.router.deliver(state, joined);
+        }
         manager.begin();
         let keeper = checkpoints.map(|c| Keeper::start(parts.plugins.clone(), c));
         let keeper = keeper.transpose()?;
@@ -178,9 +186,11 @@ impl Daemon {
         tracing::info!("draining, for at most {limit:?}");
         self.manager.stop(begun + (limit / 8));
         self.parts.ingest.quiet();
+        // Checkpoints have their share, however slow some plugin is.
+        let share = SINKS + limit / 4;
         self.parts
             .plugins
-            .drain(until.checked_sub(SINKS).unwrap_or(begun));
+            .drain(until.checked_sub(share).unwrap_or(begun));
         if let Some(keeper) = self.keeper {
             keeper.finish(until.checked_sub(SINKS).unwrap_or(begun));
         }

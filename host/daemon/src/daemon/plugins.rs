@@ -5,7 +5,7 @@ use super::load::Build;
 use super::sinks::Outlets;
 use crate::config::Swap;
 use penstock_ingest::Sources;
-use penstock_plugin::{Cache, Features, Host, Runner, Status as RunnerStatus};
+use penstock_plugin::{Cache, Features, Host, Runner, State, Status as RunnerStatus};
 use penstock_query::PluginStatus;
 use penstock_route::{Lane, Router};
 use std::collections::BTreeMap;
@@ -14,8 +14,21 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long a build may take to catch up before it takes over anyway.
+pub const WARM_UP: Duration = Duration::from_secs(30);
+
 /// How long the last call of a plugin that goes may take.
 const LAST_CALL: Duration = Duration::from_millis(200);
+
+/// Where things lie.
+pub struct Places {
+    /// Plugins.
+    pub plugins: PathBuf,
+    /// What relative paths in plugin files start from.
+    pub home: PathBuf,
+    /// Batches that are set aside; none: they are not kept.
+    pub set_aside: Option<PathBuf>,
+}
 
 /// All plugins, loaded or refused.
 pub struct Plugins {
@@ -23,14 +36,10 @@ pub struct Plugins {
     pub(super) router: Arc<Router>,
     /// Of the sinks' sockets.
     pub(super) context: zmq::Context,
-    pub(super) directory: PathBuf,
-    /// Where batches that are set aside are written.
-    pub(super) set_aside: Option<PathBuf>,
+    pub(super) places: Places,
     pub(super) checkpoints: Kept,
     /// Known once ingest runs.
     pub(super) sources: Arc<Sources>,
-    /// Relative paths in plugin files start here.
-    pub(super) home: PathBuf,
     /// The plugin that answers when nobody is named.
     pub(super) default: Option<String>,
     pub(super) max_lookups: usize,
@@ -80,6 +89,8 @@ pub struct Running {
 
 /// An instance as the reconciler works on it.
 pub struct Handle {
+    /// So long it may take to catch up.
+    pub patience: Duration,
     pub runner: Arc<Runner>,
     pub lane: Arc<Lane>,
     pub outlets: Outlets,
@@ -99,12 +110,10 @@ pub struct Probation {
 impl Plugins {
     pub fn new(
         router: Arc<Router>,
-        directory: PathBuf,
-        home: PathBuf,
+        places: Places,
         default: Option<String>,
         max_lookups: usize,
         cache: Option<Cache>,
-        set_aside: Option<PathBuf>,
         checkpoints: Kept,
         sources: Arc<Sources>,
     ) -> std::io::Result<Arc<Self>> {
@@ -112,11 +121,9 @@ impl Plugins {
             host: Host::with_cache(cache)?,
             router,
             context: zmq::Context::new(),
-            directory,
-            set_aside,
+            places,
             checkpoints,
             sources,
-            home,
             default,
             max_lookups,
             starting: AtomicBool::new(true),
@@ -158,6 +165,8 @@ impl Plugins {
                 .lock()
                 .values()
                 .filter_map(|e| e.running.as_ref())
+                // Others never take what waits for them.
+                .filter(|r| r.runner.status().state == State::Running)
                 .any(|r| r.lane.behind());
             if !behind || Instant::now() >= until {
                 return;
@@ -193,7 +202,7 @@ impl Plugins {
     pub fn to_keep(
         &self,
         mut due: impl FnMut(&str, Duration) -> bool,
-    ) -> Vec<(String, Arc<Runner>)> {
+    ) -> Vec<(String, Arc<Runner>, bool)> {
         let table = self.lock();
         let running = table
             .iter()
@@ -204,7 +213,7 @@ impl Plugins {
                 let kept = every > 0 && (r.features.state || r.effects_only);
                 kept && due(name, Duration::from_secs(every))
             })
-            .map(|(name, r)| (name.clone(), r.runner.clone()))
+            .map(|(name, r)| (name.clone(), r.runner.clone(), r.features.state))
             .collect()
     }
 
@@ -244,8 +253,14 @@ impl Plugins {
 // === impl Running ===
 
 impl Running {
+    /// So long it runs beside the other one, to be compared.
+    pub fn shadow(&self) -> Duration {
+        Duration::from_secs(self.build.file.swap.shadow_s)
+    }
+
     pub fn handle(&self) -> Handle {
         Handle {
+            patience: WARM_UP + self.shadow(),
             runner: self.runner.clone(),
             lane: self.lane.clone(),
             outlets: self.outlets.clone(),

@@ -69,7 +69,12 @@ impl Worker {
         self.parked.clear();
         // What those before it published is not published again.
         if self.part.speaks() {
-            self.part = Part::leads(self.applied.marks().collect());
+            let mut had = self.part.had();
+            for (source, mark) in self.applied.marks() {
+                let known = had.entry(source).or_insert(mark);
+                *known = (*known).max(mark);
+            }
+            self.part = Part::leads(had);
         }
         self.phase = up(candidate);
         self.applied.lose();

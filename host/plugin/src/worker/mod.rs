@@ -155,7 +155,7 @@ impl Worker {
 
     /// From now on it is this to the others.
     fn play(&mut self, role: Role) {
-        self.part = Part::take(role);
+        self.part = Part::take(role, Some(&mut self.part));
         self.meter.leads = self.part.speaks();
         if !self.meter.leads {
             // How far it is shows there.
@@ -235,8 +235,9 @@ impl Worker {
             Item::Change(change) => self.change(change),
         };
         if !matches!(&outcome, Err((error, _)) if error.is_fatal()) {
-            if fed {
-                self.feed.done();
+            match fed {
+                true => self.feed.done(),
+                false => self.parked.done(&mut *self.feed),
             }
             self.handled(&item, shadow);
         }
@@ -262,14 +263,18 @@ impl Worker {
 
     /// Tells those who follow, and compares with who leads.
     fn handled(&mut self, item: &Item, shadow: bool) {
+        let notes = self.trail.followed() || !self.part.speaks();
         let Some((source, mark)) = self.applied.mark(item) else {
+            if notes {
+                self.trail.joined(item.source());
+            }
             return;
         };
         let said = match &mut self.phase {
             Phase::Up { instance, .. } if shadow => Some(instance.said()),
             _ => None,
         };
-        if self.trail.followed() || !self.part.speaks() {
+        if notes {
             self.trail.note(source, mark, said);
         }
         if let Some(said) = said {

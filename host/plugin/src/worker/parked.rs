@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 pub(super) struct Parked {
     sources: Vec<(SourceId, VecDeque<Item>)>,
     items: usize,
+    /// The source whose item was taken last.
+    taken: Option<SourceId>,
 }
 
 /// Items that wait at most; then nothing is taken from the feed.
@@ -29,10 +31,7 @@ impl Parked {
             let (source, items) = &mut self.sources[at];
             let item = items.pop_front();
             self.items -= 1;
-            if items.is_empty() {
-                feed.unpark(*source);
-                self.sources.swap_remove(at);
-            }
+            self.taken = Some(*source);
             return item.map(|item| (item, false));
         }
         while self.items < MOST {
@@ -50,9 +49,22 @@ impl Parked {
         None
     }
 
+    /// The parked item taken last was handled.
+    pub(super) fn done(&mut self, feed: &mut dyn Feed) {
+        let Some(source) = self.taken.take() else {
+            return;
+        };
+        let empty = |(s, items): &(SourceId, VecDeque<Item>)| *s == source && items.is_empty();
+        if let Some(at) = self.sources.iter().position(empty) {
+            self.sources.swap_remove(at);
+            feed.unpark(source);
+        }
+    }
+
     /// Whatever waited comes again from the feed.
     pub(super) fn clear(&mut self) {
         self.sources.clear();
+        self.taken = None;
         self.items = 0;
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub enum Role {
     /// Its effects are had. Those of another one were, up to where that one's trail
-    /// ends.
+    /// ends; none: it goes on as it was before it held.
     Lead(Option<Arc<Trail>>),
     /// It answers lookups, and handles nothing.
     Hold,
@@ -25,7 +25,10 @@ pub(super) enum Part {
         /// What others, or instances before this one, have published already.
         had: HashMap<SourceId, Mark>,
     },
-    Holds,
+    Holds {
+        /// For when it leads again.
+        had: HashMap<SourceId, Mark>,
+    },
     Follows {
         trail: Arc<Trail>,
         shadow: bool,
@@ -41,11 +44,15 @@ const SHOWN: u64 = 16;
 
 impl Part {
     /// Takes a role up, on the worker's thread.
-    pub(super) fn take(role: Role) -> Self {
+    pub(super) fn take(role: Role, before: Option<&mut Self>) -> Self {
+        let had = match before {
+            Some(Self::Leads { had } | Self::Holds { had }) => std::mem::take(had),
+            Some(Self::Follows { .. }) | None => HashMap::new(),
+        };
         match role {
-            Role::Lead(None) => Self::leads(HashMap::new()),
+            Role::Lead(None) => Self::leads(had),
             Role::Lead(Some(trail)) => Self::leads(trail.marks().unwrap_or_default()),
-            Role::Hold => Self::Holds,
+            Role::Hold => Self::Holds { had },
             Role::Follow(trail, shadow) => {
                 trail.follow(shadow);
                 let seen = HashMap::new();
@@ -65,12 +72,14 @@ impl Part {
     /// Whether an item may be handled now.
     pub(super) fn may(&mut self, item: &Item) -> bool {
         let Self::Follows { trail, seen, .. } = self else {
-            return !matches!(self, Self::Holds);
-        };
-        let Some(mark) = Mark::after(item) else {
-            return true;
+            return !self.holds();
         };
         let source = item.source();
+        let Some(mark) = Mark::after(item) else {
+            // It had left there, and what comes is of another life.
+            seen.remove(&source);
+            return trail.mark(source) != Some(Mark::END);
+        };
         if seen.get(&source).is_some_and(|seen| *seen >= mark) {
             return true;
         }
@@ -86,22 +95,34 @@ impl Part {
         let had = match self {
             Self::Leads { had } if had.is_empty() => return false,
             Self::Leads { had } => had,
-            Self::Holds | Self::Follows { .. } => return true,
+            Self::Holds { .. } | Self::Follows { .. } => return true,
         };
         let source = item.source();
-        let (Some(mark), Some(until)) = (Mark::after(item), had.get(&source)) else {
-            return had.contains_key(&source);
-        };
-        if mark > *until {
-            had.remove(&source);
+        let Some(until) = had.get(&source).copied() else {
             return false;
+        };
+        let past = match Mark::after(item) {
+            Some(mark) => mark > until,
+            // It joins again after it had left.
+            None => until == Mark::END,
+        };
+        if past {
+            had.remove(&source);
         }
-        true
+        !past
+    }
+
+    /// What was had already, and is not to be had again.
+    pub(super) fn had(&mut self) -> HashMap<SourceId, Mark> {
+        match self {
+            Self::Leads { had } | Self::Holds { had } => std::mem::take(had),
+            Self::Follows { .. } => HashMap::new(),
+        }
     }
 
     /// Whether nothing is to be handled.
     pub(super) fn holds(&self) -> bool {
-        matches!(self, Self::Holds)
+        matches!(self, Self::Holds { .. })
     }
 
     /// Whether its effects are to be compared.
@@ -187,7 +208,7 @@ mod tests {
     #[test]
     fn a_follower_never_gets_ahead() {
         let trail = Arc::new(Trail::default());
-        let mut part = Part::take(Role::Follow(trail.clone(), false));
+        let mut part = Part::take(Role::Follow(trail.clone(), false), None);
         assert!(!part.may(&up_to(0)), "nothing is known of it");
         trail.all([(A, mark(0, 3))].into_iter());
         assert!(part.may(&up_to(2)) && !part.may(&up_to(3)) && !part.may(&reset()));
@@ -200,10 +221,10 @@ mod tests {
     #[test]
     fn who_takes_over_speaks_from_where_the_other_ended() {
         let trail = Arc::new(Trail::default());
-        let mut part = Part::take(Role::Follow(trail.clone(), false));
+        let mut part = Part::take(Role::Follow(trail.clone(), false), None);
         trail.all([(A, mark(0, 3))].into_iter());
         part = {
-            let next = Part::take(Role::Lead(Some(trail.clone())));
+            let next = Part::take(Role::Lead(Some(trail.clone())), Some(&mut part));
             drop(part);
             next
         };
@@ -215,9 +236,44 @@ mod tests {
         );
     }
 
+    fn joined() -> Item {
+        let bundle = crate::bundle::tests::bundle(0);
+        let mut state = bundle.state();
+        std::sync::Arc::get_mut(&mut state).unwrap().info.id = A;
+        Item::Change(Change::Joined(state))
+    }
+
+    #[test]
+    fn a_source_that_comes_back_is_heard_again() {
+        let trail = Arc::new(Trail::default());
+        let left = Item::Change(Change::Left(A));
+        let mut part = Part::take(Role::Follow(trail.clone(), false), None);
+        trail.all([(A, mark(0, 3))].into_iter());
+        assert!(part.may(&joined()) && !part.may(&left));
+        trail.note(A, Mark::END, None);
+        assert!(part.may(&left));
+        assert!(!part.may(&joined()), "the leader has not seen it come back");
+        trail.joined(A);
+        assert!(part.may(&joined()) && !part.may(&reset()));
+        trail.note(A, mark(1, 0), None);
+        assert!(part.may(&reset()));
+
+        trail.note(A, Mark::END, None);
+        let mut part = Part::take(Role::Lead(Some(trail)), None);
+        assert!(part.mutes(&left) && !part.mutes(&joined()) && !part.mutes(&up_to(0)));
+    }
+
+    #[test]
+    fn who_held_leads_again_as_before() {
+        let mut part = Part::leads(HashMap::from([(A, mark(0, 9))]));
+        part = Part::take(Role::Hold, Some(&mut part));
+        part = Part::take(Role::Lead(None), Some(&mut part));
+        assert!(part.mutes(&up_to(8)) && !part.mutes(&up_to(9)));
+    }
+
     #[test]
     fn who_holds_handles_nothing() {
-        let mut part = Part::take(Role::Hold);
+        let mut part = Part::take(Role::Hold, None);
         assert!(!part.may(&reset()) && part.mutes(&reset()) && !part.speaks());
     }
 }

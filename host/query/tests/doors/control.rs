@@ -48,7 +48,16 @@ fn one_connection_takes_many_lines() {
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     for (word, wanted) in [
         ("plugins", "{\"ok\":[{\"name\":\"index\""),
-        ("frobnicate", "{\"error\":\"expected one word"),
+        ("frobnicate", "{\"error\":\"expected status, "),
+        (
+            "rollback index",
+            "{\"ok\":{\"plugin\":\"index\",\"generation\":1}",
+        ),
+        (
+            "restart index",
+            "{\"ok\":{\"plugin\":\"index\",\"generation\":2}",
+        ),
+        ("rollback other", "{\"error\":\"no plugin is called"),
         ("  sources ", "{\"ok\":[{\"name\":\"a/dp0\""),
     ] {
         (&stream).write_all(format!("{word}\n").as_bytes()).unwrap();

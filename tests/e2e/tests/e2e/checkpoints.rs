@@ -29,8 +29,9 @@ fn files_in(directory: &Path) -> (Vec<(u64, PathBuf)>, bool) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         writing |= entry.file_name().to_string_lossy().starts_with(".new-");
+        let ours = path.extension().is_some_and(|e| e == "checkpoint");
         let number = path.file_stem().and_then(|s| s.to_str()?.parse().ok());
-        if let Some(number) = number {
+        if let Some(number) = number.filter(|_| ours) {
             found.push((number, path));
         }
     }

@@ -28,7 +28,7 @@ fn other(key: &str, value: &Value) -> (String, Value) {
     let text = match key {
         "log" => "debug",
         "log_format" => "json",
-        "plugins_dir" | "cache_dir" => "elsewhere",
+        "plugins_dir" | "cache_dir" | "state_dir" => "elsewhere",
         "query.http" => "127.0.0.1:9",
         "query.zmq" => "tcp://127.0.0.1:9",
         "query.control" => "other.sock",

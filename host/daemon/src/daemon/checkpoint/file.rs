@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 /// One step of a checkpoint.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Record {
-    /// Whose it is.
-    Head { plugin: String },
+    /// Whose it is, and whether there is state or positions alone.
+    Head { plugin: String, state: bool },
     /// A source begins, by name.
     Begin(String),
     /// A piece of its state, and the schema it is written under.
@@ -181,6 +181,7 @@ mod tests {
         let mut writer = Writer::new(directory).unwrap();
         let head = Record::Head {
             plugin: "index".into(),
+            state: true,
         };
         writer.record(&head).unwrap();
         writer.record(&Record::Begin("e".into())).unwrap();

@@ -31,8 +31,11 @@ pub struct Checkpoints {
 }
 
 /// A plugin's newest whole checkpoint.
+#[derive(Clone)]
 struct Found {
     path: PathBuf,
+    /// There is state, not positions alone.
+    state: bool,
     /// Where each source stood.
     points: HashMap<String, Resume>,
 }
@@ -82,8 +85,10 @@ impl Checkpoints {
         candidate: &mut Candidate,
         sources: &Sources,
         filter: &Filter,
+        state: bool,
     ) -> Result<Option<Past>, HandoverError> {
-        let Some(found) = self.lock().remove(plugin) else {
+        let found = self.lock().get(plugin).cloned();
+        let Some(found) = found.filter(|found| found.state == state) else {
             return Ok(None);
         };
         let begun = Instant::now();
@@ -143,13 +148,18 @@ impl Checkpoints {
         Ok(Some(past))
     }
 
-    /// Writes what a plugin holds now.
-    pub fn write(&self, plugin: &str, runner: &Runner) -> Result<u64> {
+    /// A plugin runs: what it held before is of no use any more.
+    pub fn taken(&self, plugin: &str) {
+        self.lock().remove(plugin);
+    }
+
+    /// Writes what a plugin holds now: state, or positions alone.
+    pub fn write(&self, plugin: &str, runner: &Runner, state: bool) -> Result<u64> {
         let directory = self.directory.join(plugin);
         std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
         let mut writer = Writer::new(&directory)?;
         let plugin = plugin.to_owned();
-        writer.record(&Record::Head { plugin })?;
+        writer.record(&Record::Head { plugin, state })?;
         let mut current = None;
         let whole = runner.copy(PATIENCE, |moved| {
             let record = match moved {
@@ -215,13 +225,21 @@ impl From<HandoverError> for Wrong {
 fn newest(directory: &Path) -> Option<Found> {
     for (_, path) in numbered(directory) {
         match points(&path) {
-            Ok(points) => return Some(Found { path, points }),
+            Ok((state, points)) => {
+                return Some(Found {
+                    path,
+                    state,
+                    points,
+                });
+            }
             Err(error) => {
                 tracing::error!(
                     file = %path.display(),
                     "this checkpoint is damaged, the one before it is used: {error:#}"
                 );
                 metrics::counter!("penstock_checkpoints_damaged_total").increment(1);
+                // Kept for those who want to know, and not counted as one of the last.
+                drop(std::fs::rename(&path, path.with_extension("damaged")));
             }
         }
     }
@@ -237,15 +255,19 @@ fn clear(directory: &Path) {
     }
 }
 
-fn points(path: &Path) -> Result<HashMap<String, Resume>> {
+fn points(path: &Path) -> Result<(bool, HashMap<String, Resume>)> {
     let mut reader = Reader::open(path)?;
-    let mut points = HashMap::new();
+    let (mut state, mut points) = (false, HashMap::new());
     while let Some(record) = reader.record()? {
-        if let Record::Done(Some(resume)) = record {
-            points.insert(resume.source.name.clone(), resume);
+        match record {
+            Record::Head { state: has, .. } => state = has,
+            Record::Done(Some(resume)) => {
+                points.insert(resume.source.name.clone(), resume);
+            }
+            _ => {}
         }
     }
-    Ok(points)
+    Ok((state, points))
 }
 
 /// Kept with the plugins; none where nothing is to be kept.

@@ -71,7 +71,7 @@ impl Manager {
         let warm = Arc::new(AtomicBool::new(false));
         let stop = Arc::new(AtomicBool::new(false));
         let mut worker = Worker {
-            directory: Directory::new(plugins.directory.clone()),
+            directory: Directory::new(plugins.places.plugins.clone()),
             watch: Watch::new(orders.clone()),
             plugins,
             tried: BTreeMap::new(),

@@ -6,7 +6,7 @@ use crate::daemon::load::{Build, Load, refusal, setup};
 use crate::daemon::plugins::{Plugins, Running};
 use crate::daemon::scan::Found;
 use crate::daemon::sinks::Outlets;
-use penstock_plugin::{Candidate, Features, Past, Role, Runner, RunnerConfig, Setup};
+use penstock_plugin::{Candidate, Features, Past, Role, Runner, RunnerConfig, Setup, Trail};
 use penstock_route::{Filter, LaneConfig};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,6 +46,17 @@ impl Worker {
 
     /// Starts a build: at once where nothing runs, else beside what does.
     pub(super) fn start(&mut self, name: &str, build: Arc<Build>) -> Result<(), String> {
+        self.start_after(name, build, None)
+    }
+
+    /// The same. What an instance before published up to the end of its trail is not
+    /// published again.
+    pub(super) fn start_after(
+        &mut self,
+        name: &str,
+        build: Arc<Build>,
+        gone: Option<Arc<Trail>>,
+    ) -> Result<(), String> {
         let plugins = self.plugins.clone();
         let summary = &build.compiled.summary;
         let features = summary.features;
@@ -57,12 +68,11 @@ impl Worker {
                 "{other} answers lookups already; say which is the default: `lookup` under [query]"
             ));
         }
-        let publishes = summary.imports.contains(&penstock_plugin::Grant::Publish);
-        let effects_only = publishes && !features.lookup && !features.request && !features.state;
+        let effects_only = effects_only(&build);
         let before = predecessor(&plugins, name);
         let theirs = before.as_ref().map(|b| b.outlets.clone());
         let theirs = theirs.unwrap_or_default();
-        let outlets = Outlets::plan(name, &build.file.sink, &theirs, &plugins.home);
+        let outlets = Outlets::plan(name, &build.file.sink, &theirs, &plugins.places.home);
         let setup = setup(&build.file, name, outlets.publishers())?;
         let mut candidate = prepare(&plugins, &build, &setup)?;
         let filter = Filter::new(&build.file.sources);
@@ -105,13 +115,13 @@ impl Worker {
             max_lookups: plugins.max_lookups,
             on_failure: build.file.on_failure,
             restarts: build.file.restarts.clone(),
-            set_aside: plugins.set_aside.clone(),
+            set_aside: plugins.places.set_aside.clone(),
         };
         let role = match &before {
             Some(before) => {
                 Role::Follow(before.runner.trail().clone(), build.file.swap.shadow_s > 0)
             }
-            None => Role::Lead(None),
+            None => Role::Lead(gone),
         };
         let runner = match Runner::start(candidate, Box::new(feed), config, role) {
             Ok(runner) => Arc::new(runner),
@@ -120,6 +130,9 @@ impl Worker {
                 return Err(format!("no thread to be had: {e}"));
             }
         };
+        if let Some(checkpoints) = &plugins.checkpoints {
+            checkpoints.taken(name);
+        }
         let mut table = plugins.lock();
         let entry = table.entry(name.into()).or_default();
         let new = Running {
@@ -179,6 +192,14 @@ fn in_background<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// It only publishes: where it goes on is all that it has of the past.
+fn effects_only(build: &Build) -> bool {
+    let summary = &build.compiled.summary;
+    let features = summary.features;
+    let publishes = summary.imports.contains(&penstock_plugin::Grant::Publish);
+    publishes && !features.lookup && !features.request && !features.state
+}
+
 fn predecessor(plugins: &Plugins, name: &str) -> Option<Predecessor> {
     let table = plugins.lock();
     let running = table.get(name)?.running.as_ref()?;
@@ -208,7 +229,11 @@ fn restored(
         return Ok(Past::default());
     };
     let filter = Filter::new(&build.file.sources);
-    match checkpoints.restore(name, candidate, &plugins.sources, &filter) {
+    let state = build.compiled.summary.features.state;
+    if !state && !effects_only(build) {
+        return Ok(Past::default());
+    }
+    match checkpoints.restore(name, candidate, &plugins.sources, &filter, state) {
         Ok(past) => Ok(past.unwrap_or_default()),
         Err(error) => {
             tracing::error!(plugin = name, "checkpoint not used, fed anew: {error}");

@@ -14,14 +14,12 @@
 //! other way round, so that the one before can take over as well.
 
 use super::Worker;
-use crate::daemon::plugins::{Probation, Running};
+use crate::daemon::plugins::{Probation, Running, WARM_UP};
 use crate::daemon::sinks::Outlets;
 use penstock_plugin::{Role, State, Status};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-/// How long a build may take to catch up before it takes over anyway.
-const WARM_UP: Duration = Duration::from_secs(30);
 /// Batches that a caught-up build may be behind, events flowing.
 const FEW: u64 = 64;
 /// How long the running build may hold: events wait meanwhile. A new build that does
@@ -77,7 +75,7 @@ impl Worker {
             let error = error.unwrap_or_default();
             return Verdict::Refuse(format!("failed while catching up: {error}"));
         }
-        let shadow = Duration::from_secs(new.build.file.swap.shadow_s);
+        let shadow = new.shadow();
         let caught_up = self.behind(old, new).is_some_and(|b| b <= FEW);
         match since.elapsed() {
             passed if caught_up && passed >= shadow => Verdict::Take,
@@ -95,7 +93,6 @@ impl Worker {
     /// The new build leads from the next batch on. An error refuses it; the running
     /// one goes on then.
     fn take_over(&mut self, name: &str) -> Result<(), String> {
-        let late = (self.warming_since.get(name)).is_some_and(|s| s.elapsed() > WARM_UP);
         let plugins = self.plugins.clone();
         let found = {
             let table = plugins.lock();
@@ -106,9 +103,12 @@ impl Worker {
             return Ok(());
         };
         let reads = plugins.router.reads(&new.lane);
+        let late = (self.warming_since.get(name)).is_some_and(|s| s.elapsed() > new.patience);
         let patience = if late { LAST_HOLD } else { HOLD };
         let held = Instant::now();
-        let holds = old.runner.play(Role::Hold, patience);
+        let holds = old
+            .runner
+            .play(Role::Hold, if late { ROLE } else { patience });
         let stands = || {
             new.runner
                 .trail()
@@ -117,7 +117,7 @@ impl Worker {
         while holds && stands() != Some(0) && held.elapsed() < patience {
             std::thread::sleep(Duration::from_micros(200));
         }
-        if (!holds || stands() != Some(0)) && !late {
+        if !holds || (stands() != Some(0) && !late) {
             // Busier than it seemed: another time.
             old.runner.play(Role::Lead(None), ROLE);
             return Ok(());
@@ -276,10 +276,22 @@ impl Worker {
             State::Failed => {
                 let gone = entry.running.take();
                 drop(table);
-                if let Some(gone) = gone {
-                    self.end(gone, &[]);
+                let Some(gone) = gone else {
+                    return Err("it was not loaded".into());
+                };
+                // So all of its marks are known.
+                gone.runner.trail().ask();
+                gone.runner.play(Role::Hold, ROLE);
+                let kept = gone.outlets.clone();
+                let trail = gone.runner.trail().clone();
+                kept.retire(&[]);
+                if let Err(why) = self.start_after(name, build, Some(trail)) {
+                    if let Some(entry) = self.plugins.lock().get_mut(name) {
+                        entry.running = Some(gone);
+                    }
+                    return Err(why);
                 }
-                self.start(name, build)?;
+                self.plugins.retire(gone, Duration::ZERO);
             }
             State::Running => return Err("it runs".into()),
             _ => {
@@ -345,7 +357,11 @@ impl Worker {
         if let Some(files) = files {
             self.digests.insert(name.into(), files);
         }
-        self.drop_warming(name);
+        if self.warming_since.contains_key(name) {
+            // It followed the build that goes: it is begun again.
+            self.drop_warming(name);
+            self.tried.remove(name);
+        }
         count(name, reason);
         self.refuse(
             name,
@@ -405,21 +421,20 @@ fn compare(probation: &Probation, new: &Status, old: &Status) -> Option<String> 
     if probation.batches(new) < SAMPLE {
         return None;
     }
-    let rate = |bad: u64, all: u64| bad as f64 / all.max(1) as f64;
-    let refused = |now: &Status, then: &Status| {
-        let events = now.events.saturating_sub(then.events);
-        rate(now.refusals.saturating_sub(then.refusals), events)
-    };
-    // Both are fed the same batches.
-    let theirs = refused(old, &probation.old);
+    // Both are fed the same batches, and neither status is of the same moment: as if
+    // all that the other has not handled yet were refused.
+    let refused = |now: &Status, then: &Status| now.refusals.saturating_sub(then.refusals);
+    let events = |now: &Status, then: &Status| now.events.saturating_sub(then.events);
+    let lag = events(new, &probation.new).saturating_sub(events(old, &probation.old));
+    let theirs = refused(old, &probation.old).saturating_add(lag);
     let ours = refused(new, &probation.new);
     if ours > theirs {
+        let all = events(new, &probation.new);
         return Some(format!(
-            "refuses {:.2} % of the events, the build before {:.2} %",
-            ours * 100.0,
-            theirs * 100.0
+            "refuses {ours} of {all} events, the build before at most {theirs}"
         ));
     }
+    let rate = |bad: u64, all: u64| bad as f64 / all.max(1) as f64;
     // Only one of them is asked.
     let before = &probation.old;
     let theirs = rate(
