@@ -186,7 +186,11 @@ impl Daemon {
     /// It does not end, or does not get ready again.
     #[must_use]
     pub fn again(mut self, signal: &str, meanwhile: impl FnOnce()) -> Self {
-        self.process.signal(signal);
+        match signal {
+            // Without a process in between: the moment counts.
+            "KILL" => self.process.kill(),
+            _ => self.process.signal(signal),
+        }
         self.process.wait(PATIENCE);
         meanwhile();
         let command = self.start.command(&self.path("penstock.toml"));

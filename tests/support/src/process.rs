@@ -83,6 +83,14 @@ impl Process {
         self.child.try_wait().unwrap()
     }
 
+    /// Kills it, at once.
+    ///
+    /// # Panics
+    /// It cannot be killed.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+    }
+
     /// Sends a signal by name: `TERM`, `KILL`, `STOP`, `CONT`, `HUP`.
     ///
     /// # Panics

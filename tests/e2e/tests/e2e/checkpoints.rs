@@ -143,13 +143,15 @@ fn a_plugin_that_is_removed_leaves_nothing() {
 fn killed_at_any_moment_the_index_is_right_again() {
     let kills = std::env::var("KILLS").ok().and_then(|n| n.parse().ok());
     let kills: u32 = kills.unwrap_or(6);
-    let engine = Traced::start(300.0);
+    // The trace is to last for the long form.
+    let engine = Traced::start(if kills > 10 { 80.0 } else { 300.0 });
     let mut daemon = start(&engine, 1);
     let (mut restores, mut torn, mut restarts) = (0, 0, 0);
     let mut random = rand::rng();
     for kill in 0..kills {
-        engine.wait_more(random.random_range(20..150));
+        engine.wait_more(random.random_range(20..100));
         let end = Instant::now() + Duration::from_millis(random.random_range(0..1_500));
+        let mut at = 0;
         match kill % 3 {
             // At a random moment.
             0 => while Instant::now() < end && !wait_a_little() {},
@@ -160,20 +162,28 @@ fn killed_at_any_moment_the_index_is_right_again() {
                     std::hint::spin_loop();
                 }
             }
-            _ => drop(kept(&daemon)),
+            // With an engine that is past what was kept when the daemon comes back.
+            _ => {
+                kept(&daemon);
+                at = daemon.source("e").unwrap().position.unwrap().sequence;
+            }
         }
-        let at = daemon.source("e").and_then(|s| s.position);
-        let at = at.map_or(0, |p| p.sequence);
         let directory = daemon.path("state/checkpoints/index");
         daemon = daemon.again("KILL", || {
             torn += u32::from(files_in(&directory).1);
             if kill % 3 == 2 {
                 engine.restart();
+                engine.burst(at + 1);
                 engine.wait_past(at);
                 restarts += 1;
             }
         });
         restores += u32::from(restored(&daemon));
+        eprintln!(
+            "{} kills, {} batches published",
+            kill + 1,
+            engine.published()
+        );
         compare(&engine, &daemon);
         engine.resume();
     }
