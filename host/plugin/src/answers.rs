@@ -105,6 +105,16 @@ impl Applied {
         Some((id, mark))
     }
 
+    /// Another instance has handled so much: what it published is not published again,
+    /// by whoever comes after this one either.
+    pub(crate) fn had(&mut self, marks: HashMap<SourceId, Mark>) {
+        for (id, mark) in marks {
+            if let Some(progress) = self.sources.get_mut(&id).filter(|_| mark != Mark::END) {
+                progress.mark = progress.mark.max(mark);
+            }
+        }
+    }
+
     /// Up to where each source was handled.
     pub(crate) fn marks(&self) -> impl Iterator<Item = (SourceId, Mark)> {
         let lost = self.lost.iter().map(|(id, (_, mark))| (*id, *mark));

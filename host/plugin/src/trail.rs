@@ -151,14 +151,6 @@ impl Trail {
         Some(behind)
     }
 
-    /// All marks are to be written, though nobody follows.
-    pub fn ask(&self) {
-        self.wanted.store(true, SeqCst);
-        if let Some(leader) = self.leader.get() {
-            leader.unpark();
-        }
-    }
-
     /// Whether the leader is to write marks.
     pub(crate) fn followed(&self) -> bool {
         self.followed.load(SeqCst)

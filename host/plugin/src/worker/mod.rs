@@ -155,6 +155,9 @@ impl Worker {
 
     /// From now on it is this to the others.
     fn play(&mut self, role: Role) {
+        if let Role::Lead(Some(trail)) = &role {
+            self.applied.had(trail.marks().unwrap_or_default());
+        }
         self.part = Part::take(role, Some(&mut self.part));
         self.meter.leads = self.part.speaks();
         if !self.meter.leads {

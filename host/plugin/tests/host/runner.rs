@@ -272,6 +272,29 @@ fn a_follower_stands_where_the_leader_stands_and_takes_over_there() {
 }
 
 #[test]
+fn what_one_published_is_had_for_all_that_come_after() {
+    let (first, tape) = start(Limits::default(), 0);
+    for sequence in 0..30 {
+        tape.batch(sequence);
+    }
+    until("30 batches", || batches(&first) == 30);
+    // It takes over before it has caught up.
+    let (second, slow) = follower(&first);
+    for sequence in 0..10 {
+        slow.batch(sequence);
+    }
+    until("10 batches", || batches(&second) == 10);
+    assert!(first.play(Role::Hold, SOON));
+    assert!(second.play(Role::Lead(Some(first.trail().clone())), SOON));
+    let (third, all) = follower(&second);
+    for sequence in 0..40 {
+        all.batch(sequence);
+    }
+    until("what the first one had", || batches(&third) == 30);
+    assert_eq!(batches(&second), 10);
+}
+
+#[test]
 fn a_follower_waits_for_a_leader_that_is_down() {
     let (old, tape) = start(Limits::default(), 1);
     tape.batch(0);

@@ -1,12 +1,11 @@
 use super::sample;
 use super::settings::Settings;
-use super::stage::Stage;
+use super::stage::{Nowhere, Stage};
 use super::stream::{self, Stream};
 use crate::commands::print::{Out, note};
 use anyhow::{Result, anyhow, bail};
-use bytes::Bytes;
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
-use penstock_event::{Batch, ColumnSet, Item, Position, Publish, PublishError, SourceInfo};
+use penstock_event::{Batch, ColumnSet, Item, Publish};
 use penstock_peer::frames::Recorded;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -62,25 +61,6 @@ struct Figures {
     headroom: f64,
     /// After the last batch.
     memory_bytes: u64,
-}
-
-/// A sink that takes everything.
-struct Nowhere;
-
-impl Publish for Nowhere {
-    fn publish(
-        &self,
-        _: Bytes,
-        _: Bytes,
-        _: Option<&SourceInfo>,
-        _: Position,
-    ) -> Result<(), PublishError> {
-        Ok(())
-    }
-
-    fn skip(&self) -> Result<(), PublishError> {
-        Ok(())
-    }
 }
 
 /// Measures.

@@ -3,7 +3,8 @@
 
 use super::settings::Settings;
 use anyhow::{Context, Result, anyhow};
-use penstock_event::Publish;
+use bytes::Bytes;
+use penstock_event::{Position, Publish, PublishError, SourceInfo};
 use penstock_plugin::{Candidate, Compiled, Host, LoadError, Shape};
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,6 +21,25 @@ pub struct Stage {
     pub compiled: Arc<Compiled>,
     /// Milliseconds to compile it.
     pub compile_ms: f64,
+}
+
+/// A sink that takes everything; nothing leaves.
+pub struct Nowhere;
+
+impl Publish for Nowhere {
+    fn publish(
+        &self,
+        _: Bytes,
+        _: Bytes,
+        _: Option<&SourceInfo>,
+        _: Position,
+    ) -> Result<(), PublishError> {
+        Ok(())
+    }
+
+    fn skip(&self) -> Result<(), PublishError> {
+        Ok(())
+    }
 }
 
 // === impl Stage ===

@@ -16,7 +16,8 @@
 use super::Worker;
 use crate::daemon::plugins::{Probation, Running, WARM_UP};
 use crate::daemon::sinks::Outlets;
-use penstock_plugin::{Role, State, Status};
+use penstock_event::SourceId;
+use penstock_plugin::{Role, Runner, State, Status};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -76,18 +77,14 @@ impl Worker {
             return Verdict::Refuse(format!("failed while catching up: {error}"));
         }
         let shadow = new.shadow();
-        let caught_up = self.behind(old, new).is_some_and(|b| b <= FEW);
+        let reads = self.plugins.router.reads(&new.lane);
+        let behind = lag(&old.runner, &new.runner, &reads);
+        let caught_up = behind.is_some_and(|b| b <= FEW);
         match since.elapsed() {
             passed if caught_up && passed >= shadow => Verdict::Take,
             passed if passed >= shadow + WARM_UP => Verdict::Take,
             _ => Verdict::Wait,
         }
-    }
-
-    /// Batches that `new` has yet to handle to stand where `old` stands.
-    fn behind(&self, old: &Running, new: &Running) -> Option<u64> {
-        let reads = self.plugins.router.reads(&new.lane);
-        lag(old, new, &reads)
     }
 
     /// The new build leads from the next batch on. An error refuses it; the running
@@ -109,15 +106,12 @@ impl Worker {
         let holds = old
             .runner
             .play(Role::Hold, if late { ROLE } else { patience });
-        let stands = || {
-            new.runner
-                .trail()
-                .behind(old.runner.trail(), |s| reads.contains(&s))
-        };
-        while holds && stands() != Some(0) && held.elapsed() < patience {
+        let stands = || lag(&old.runner, &new.runner, &reads) == Some(0);
+        while holds && !stands() && held.elapsed() < patience {
             std::thread::sleep(Duration::from_micros(200));
         }
-        if !holds || (stands() != Some(0) && !late) {
+        let caught_up = stands();
+        if !holds || (!caught_up && !late) {
             // Busier than it seemed: another time.
             old.runner.play(Role::Lead(None), ROLE);
             return Ok(());
@@ -175,7 +169,7 @@ impl Worker {
             let (same, different, unknown) = (shadow.same, shadow.different, shadow.unknown);
             tracing::info!(plugin = name, same, different, unknown, "shadow ended");
         }
-        if late {
+        if !caught_up {
             tracing::warn!(plugin = name, "takes over before it has caught up");
         }
         let took = since.map(|since| since.elapsed()).unwrap_or_default();
@@ -279,8 +273,7 @@ impl Worker {
                 let Some(gone) = gone else {
                     return Err("it was not loaded".into());
                 };
-                // So all of its marks are known.
-                gone.runner.trail().ask();
+                // Who holds has written all of its marks.
                 gone.runner.play(Role::Hold, ROLE);
                 let kept = gone.outlets.clone();
                 let trail = gone.runner.trail().clone();
@@ -411,8 +404,9 @@ impl Worker {
     }
 }
 
-fn lag(old: &Running, new: &Running, reads: &HashSet<penstock_event::SourceId>) -> Option<u64> {
-    let (ours, theirs) = (new.runner.trail(), old.runner.trail());
+/// Batches that `new` has yet to handle to stand where `old` stands, of what it reads.
+fn lag(old: &Runner, new: &Runner, reads: &HashSet<SourceId>) -> Option<u64> {
+    let (ours, theirs) = (new.trail(), old.trail());
     ours.behind(theirs, |source| reads.contains(&source))
 }
 

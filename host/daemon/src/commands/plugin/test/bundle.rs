@@ -1,11 +1,11 @@
 //! A batch that was set aside, handed to an instance again.
 
-use crate::commands::plugin::stage;
+use crate::commands::plugin::stage::{self, Nowhere};
 use crate::commands::print::Out;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use penstock_decode::Limits;
-use penstock_event::{Change, Pool, Position, Publish, PublishError, SourceInfo};
+use penstock_event::{Change, Pool, Position, Publish};
 use penstock_ingest::{BatchMaker, Undecoded};
 use penstock_plugin::{Bundle, CallError, Candidate, Host, Instance, Setup};
 use serde::Serialize;
@@ -35,25 +35,6 @@ struct Verdict {
     batches: Vec<Handled>,
     /// The batch that was set aside was handled this time.
     passed: bool,
-}
-
-/// Sinks take everything, and nothing leaves.
-struct Nowhere;
-
-impl Publish for Nowhere {
-    fn publish(
-        &self,
-        _: Bytes,
-        _: Bytes,
-        _: Option<&SourceInfo>,
-        _: Position,
-    ) -> Result<(), PublishError> {
-        Ok(())
-    }
-
-    fn skip(&self) -> Result<(), PublishError> {
-        Ok(())
-    }
 }
 
 /// Hands the batches over. The exit code is 1 if the last one kills again.
