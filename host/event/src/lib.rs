@@ -16,6 +16,7 @@ mod position;
 mod seams;
 mod source;
 mod state;
+mod wakeups;
 
 pub use batch::{Batch, Payload, Skipped, digest};
 pub use columns::{
@@ -27,3 +28,4 @@ pub use position::{Epoch, Mark, Position, Sequence};
 pub use seams::{Change, GapReason, Item, Outlet, Publish, PublishError, ResetReason};
 pub use source::{Identity, Mode, SourceId, SourceInfo, SourceSpec};
 pub use state::{Beginning, Incident, Link, SourceState, Totals};
+pub use wakeups::Wakeups;

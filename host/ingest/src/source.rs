@@ -36,6 +36,8 @@ pub(crate) struct Work {
     pub(crate) asks: Vec<(Key, Ask)>,
     /// Sources whose deadlines may have moved.
     pub(crate) touched: Vec<Key>,
+    /// Messages taken up.
+    pub(crate) taken: u64,
     outputs: Vec<Output<Received>>,
 }
 
@@ -88,6 +90,7 @@ impl Work {
             config,
             asks: Vec::new(),
             touched: Vec::new(),
+            taken: 0,
             outputs: Vec::new(),
         }
     }
@@ -382,6 +385,7 @@ impl Source {
             return;
         }
         let want = work.outlet.wanted(self.state.info.id);
+        work.taken += 1;
         match work.maker.make(&self.state, raw, want) {
             Ok(mut batch) => {
                 if fault == Some(Sabotage::SkipRemove) {

@@ -1,7 +1,7 @@
 //! One ingest thread. It owns sockets and waits for all of them at once.
 //!
 //! ```text
-//! wait (epoll) -> commands -> one turn for each socket that is ready -> timers -> wait
+//! rest, wait (epoll) -> commands -> one turn for each socket that is ready -> timers -> wait
 //!                                 |  not drained: to the end of the list
 //!                                 +-> settle: replays asked for, deadlines, topics learnt
 //! ```
@@ -20,7 +20,7 @@ use crate::shared::{Command, NewLine, Shared};
 use crate::slab::{Key, Slab};
 use crate::source::{Ask, Work};
 use crate::timers::Timers;
-use penstock_event::SourceId;
+use penstock_event::{SourceId, Wakeups};
 use penstock_order::{Input, Micros};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -28,7 +28,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) struct Thread {
     pub(crate) index: usize,
@@ -93,7 +93,14 @@ impl Thread {
     pub(crate) fn run(mut self) {
         let mut events = Events::new();
         let mut tokens = Vec::new();
+        let mut wakeups = Wakeups::new(Instant::now());
         loop {
+            if self.ready.is_empty() {
+                let taken = std::mem::take(&mut self.work.taken);
+                if let Some(rest) = wakeups.rest(Instant::now(), taken) {
+                    std::thread::sleep(rest);
+                }
+            }
             self.poller.wait(self.timeout(), &mut events, &mut tokens);
             let mut woken = false;
             for token in tokens.drain(..) {

@@ -1,6 +1,7 @@
 use crate::cache::Cache;
 use crate::check::{self, Summary};
 use crate::ctx::Ctx;
+use crate::memory::Memories;
 use crate::{Grants, Limits, LoadError, host, wasi};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -62,6 +63,9 @@ impl Host {
             // passes data between two of them has both memories in hand, and the
             // compiler panics without it.
             .wasm_multi_memory(true)
+            .with_host_memory(Arc::new(Memories))
+            // Such images are mapped into memory of wasmtime's own alone.
+            .memory_init_cow(false)
             .cranelift_opt_level(OptLevel::Speed);
         let engine = Engine::new(&config).map_err(|e| std::io::Error::other(format!("{e:#}")))?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -11,9 +11,13 @@ use std::thread::Thread;
 /// joins again and is fed from the start of what is still to be had. A source
 /// that the plugin is not fed any more is told as `Left`, then too.
 pub trait Feed: Send {
-    /// Called once, first, on the runner's thread. Whoever queues an item when
-    /// there was none calls `runner.unpark()`.
+    /// Called first, by each thread that takes from then on. Whoever queues an item
+    /// when there was none calls `runner.unpark()`.
     fn attach(&mut self, runner: Thread);
+
+    /// The thread looks for items by itself, soon, and need not be unparked (true), or
+    /// must be again.
+    fn rest(&mut self, _rests: bool) {}
 
     /// The next item, if one waits.
     fn next(&mut self) -> Option<Item>;

@@ -5,10 +5,11 @@
 //!   piece of A ── lookups ── items of B ── piece of A ─>  restore A
 //!   items of A that waited ── items of B ── piece of B ─>  restore B
 //! ```
-//! Between two pieces of a source its items wait, those of others do not. So that this
-//! is as short as can be, a source's pieces are made without waiting for the candidate,
-//! which takes longer, and the next source begins when it has room again and what waited
-//! meanwhile was handled. A source that cannot be moved is fed anew, as to a newcomer. Both sides go on by themselves
+//! Between two pieces of a source its items wait, those of others do not: they are
+//! handled for as long as the piece took. So that this is as short as can be, a source's
+//! pieces are made without waiting for the candidate, which takes longer, and the next
+//! source begins when it has room again and what waited meanwhile was handled. A source
+//! that cannot be moved is fed anew, as to a newcomer. Both sides go on by themselves
 //! when the other one is gone.
 
 use crate::instance::Piece;
@@ -19,11 +20,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Bytes of a piece at most.
-pub(crate) const PIECE_BYTES: u32 = 1 << 20;
+/// Bytes of a piece at most. Everything waits while one is made: a quarter of what the
+/// interface allows, two milliseconds of an index.
+pub(crate) const PIECE_BYTES: u32 = 256 << 10;
 
 /// Pieces on their way at most.
-const ON_THE_WAY: usize = 4;
+const ON_THE_WAY: usize = 16;
 
 /// Bytes of one source that are made before the candidate has room, at most.
 const AHEAD: usize = 64 << 20;
@@ -70,7 +72,7 @@ pub(crate) struct Moving {
     ended: bool,
     /// Bytes in `ready`.
     ahead: usize,
-    /// When the last source was done.
+    /// Items come first until then.
     rests: Option<Instant>,
 }
 
@@ -157,6 +159,9 @@ impl Moving {
                 Err(TrySendError::Disconnected(_)) => return Step::Over,
             }
         }
+        if !idle && self.rests.is_some_and(|until| Instant::now() < until) {
+            return Step::Wait;
+        }
         if let Some((source, cursor)) = self.current {
             return match self.ahead < AHEAD {
                 true => Step::Piece(source, cursor),
@@ -164,9 +169,6 @@ impl Moving {
             };
         }
         if !self.ready.is_empty() {
-            return Step::Wait;
-        }
-        if !idle && self.rests.is_some_and(|since| since.elapsed() < REST) {
             return Step::Wait;
         }
         match self.left.pop_front() {
@@ -189,18 +191,20 @@ impl Moving {
         }
     }
 
-    /// A piece was made; `at` is where the source stands when it was the last.
-    pub(crate) fn made(&mut self, piece: Piece, at: At) {
+    /// A piece was made, in so long; `at` is where the source stands when it was the
+    /// last.
+    pub(crate) fn made(&mut self, piece: Piece, at: At, took: Duration) {
         self.ahead += piece.bytes.len();
         self.ready.push_back(Moved::Piece(self.schema, piece.bytes));
         match (piece.next, &mut self.current) {
             (Some(next), Some((_, cursor))) => *cursor = next,
             _ => {
                 self.current = None;
-                self.rests = Some(Instant::now());
                 self.ready.push_back(Moved::Done(at));
             }
         }
+        let rest = if self.current.is_some() { took } else { REST };
+        self.rests = Some(Instant::now() + rest);
     }
 
     pub(crate) fn refused(&mut self, why: String) {
@@ -371,16 +375,20 @@ mod tests {
         };
         assert!(matches!(moving.step(true), Step::Begin(SourceId(1))));
         moving.begin(begun(1), at);
-        for cursor in 0..9 {
+        for cursor in 0..29 {
             assert!(matches!(moving.step(false), Step::Piece(SourceId(1), c) if c == cursor));
             assert!(moving.holds(SourceId(1)));
-            moving.made(piece((cursor < 8).then_some(cursor + 1)), at);
+            moving.made(
+                piece((cursor < 28).then_some(cursor + 1)),
+                at,
+                Duration::ZERO,
+            );
         }
         assert!(!moving.holds(SourceId(1)));
         assert!(matches!(moving.step(true), Step::Wait));
         // Taken meanwhile; items come before the next source.
         let mut taken = 0;
-        while taken < 11 {
+        while taken < 31 {
             taken += inbox.try_iter().count();
             moving.step(false);
         }

@@ -18,6 +18,7 @@
 //! published messages go (`penstock-sink`), who asks (`penstock-query`).
 
 mod answers;
+mod background;
 mod backoff;
 mod bindings;
 mod bundle;
@@ -37,6 +38,7 @@ mod instance;
 mod latency;
 mod limits;
 mod mailbox;
+mod memory;
 mod meter;
 mod peek;
 mod reply;
@@ -48,6 +50,7 @@ mod trail;
 mod wasi;
 mod worker;
 
+pub use background::run as in_background;
 pub use backoff::{OnFailure, Restarts};
 pub use bundle::{Bundle, Recent};
 pub use cache::Cache;

@@ -9,7 +9,7 @@ use penstock_event::{Answer, LookupError, Query};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::Thread;
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ pub(crate) struct Mailbox {
     lookups: AtomicUsize,
     /// Anything at all that is not a lookup.
     other: AtomicBool,
-    thread: OnceLock<Thread>,
+    thread: Mutex<Option<Thread>>,
     max_lookups: usize,
 }
 
@@ -62,15 +62,14 @@ impl Mailbox {
             queues: Mutex::default(),
             lookups: AtomicUsize::new(0),
             other: AtomicBool::new(false),
-            thread: OnceLock::new(),
+            thread: Mutex::default(),
             max_lookups,
         }
     }
 
-    /// Called once by the runner's thread.
+    /// Called by each thread that runs the instance from then on.
     pub(crate) fn attach(&self, thread: Thread) {
-        // A second call would be a second consumer; the first one stays.
-        drop(self.thread.set(thread));
+        *self.thread.lock().unwrap_or_else(|e| e.into_inner()) = Some(thread);
     }
 
     pub(crate) fn ask(&self, lookup: Lookup) {
@@ -209,7 +208,7 @@ impl Mailbox {
     }
 
     fn wake(&self) {
-        if let Some(thread) = self.thread.get() {
+        if let Some(thread) = &*self.thread.lock().unwrap_or_else(|e| e.into_inner()) {
             thread.unpark();
         }
     }

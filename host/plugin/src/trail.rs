@@ -12,8 +12,8 @@
 
 use penstock_event::{Change, Item, Position, SourceId};
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
 /// How far a source was handled: batches, gaps and resets alike.
@@ -32,12 +32,10 @@ pub struct Trail {
     followed: AtomicBool,
     /// All marks are to be written, once.
     wanted: AtomicBool,
-    /// The follower waits for more.
-    waits: AtomicBool,
     /// The leader is to say what each call published.
     shadowed: AtomicBool,
-    leader: OnceLock<Thread>,
-    followers: Mutex<Vec<Thread>>,
+    leader: Mutex<Option<Thread>>,
+    followers: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -98,32 +96,27 @@ impl Mark {
 // === impl Trail ===
 
 impl Trail {
-    /// Called once by the leader's thread.
+    /// Called by the leader's thread.
     pub(crate) fn leads(&self, thread: Thread) {
-        // A second call would be a second leader; the first one stays.
-        drop(self.leader.set(thread));
+        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 
-    /// The calling thread follows from now on.
+    /// Another one follows from now on.
     pub(crate) fn follow(&self, shadow: bool) {
-        self.followers().push(std::thread::current());
+        self.followers.fetch_add(1, SeqCst);
         if shadow {
             self.shadowed.store(true, SeqCst);
         }
-        self.waits.store(true, SeqCst);
         self.followed.store(true, SeqCst);
         self.wanted.store(true, SeqCst);
-        if let Some(leader) = self.leader.get() {
+        if let Some(leader) = &*self.leader.lock().unwrap_or_else(PoisonError::into_inner) {
             leader.unpark();
         }
     }
 
-    /// The calling thread does not follow any more. The marks stay, for who takes over.
+    /// One does not follow any more. The marks stay, for who takes over.
     pub(crate) fn unfollow(&self) {
-        let own = std::thread::current().id();
-        let mut followers = self.followers();
-        followers.retain(|thread| thread.id() != own);
-        if followers.is_empty() {
+        if self.followers.fetch_sub(1, SeqCst) == 1 {
             self.followed.store(false, SeqCst);
             self.shadowed.store(false, SeqCst);
             self.lock().effects.clear();
@@ -173,8 +166,6 @@ impl Trail {
             raise(&mut inner.marks, source, mark);
         }
         inner.complete = true;
-        drop(inner);
-        self.wake();
     }
 
     /// The leader has handled something.
@@ -191,8 +182,6 @@ impl Trail {
                 effects,
             });
         }
-        drop(inner);
-        self.wake();
     }
 
     /// A source that had left has joined again.
@@ -201,14 +190,10 @@ impl Trail {
         if let Some(mark) = inner.marks.get_mut(&source).filter(|m| **m == Mark::END) {
             *mark = Mark::default();
         }
-        drop(inner);
-        self.wake();
     }
 
     /// Up to where the leader has handled a source; none: it has not seen it.
     pub(crate) fn mark(&self, source: SourceId) -> Option<Mark> {
-        // Before the look: a mark that comes after it wakes.
-        self.waits.store(true, SeqCst);
         self.lock().marks.get(&source).copied()
     }
 
@@ -223,18 +208,6 @@ impl Trail {
         let mut inner = self.lock();
         let at = (inner.effects.iter()).position(|s| s.source == source && s.mark == mark)?;
         inner.effects.remove(at).map(|said| said.effects)
-    }
-
-    fn wake(&self) {
-        if self.waits.swap(false, SeqCst) {
-            self.followers().iter().for_each(Thread::unpark);
-        }
-    }
-
-    fn followers(&self) -> MutexGuard<'_, Vec<Thread>> {
-        self.followers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

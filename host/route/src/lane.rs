@@ -7,8 +7,8 @@ use penstock_decode::{Decoder, Limits};
 use penstock_event::{Change, ColumnSet, Item, Pool, SourceId};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::Thread;
 
 /// What happens to a source when its lane is full.
@@ -63,7 +63,9 @@ pub struct Lane {
     pub(crate) fetch: Arc<dyn Fetch>,
     pub(crate) counts: Counts,
     inner: Mutex<Inner>,
-    thread: OnceLock<Thread>,
+    thread: Mutex<Option<Thread>>,
+    /// The thread looks again by itself, soon.
+    resting: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -145,7 +147,8 @@ impl Lane {
                 closed: false,
                 generation: 0,
             }),
-            thread: OnceLock::new(),
+            thread: Mutex::default(),
+            resting: AtomicBool::new(false),
         }
     }
 
@@ -155,10 +158,15 @@ impl Lane {
         &self.config.name
     }
 
-    /// The thread that takes: it is unparked when something comes.
+    /// The thread that takes from now on: it is unparked when something comes.
     pub fn attach(&self, thread: Thread) {
-        // A lane has one consumer; a second one would not be woken.
-        let _ = self.thread.set(thread);
+        *self.thread.lock().unwrap_or_else(|e| e.into_inner()) = Some(thread);
+    }
+
+    /// The thread need not be unparked (true), or must be again. It looks for items
+    /// after each change.
+    pub fn rest(&self, rests: bool) {
+        self.resting.store(rests, Relaxed);
     }
 
     /// A glance.
@@ -355,7 +363,11 @@ impl Lane {
 
     /// Wakes the lane's thread.
     pub(crate) fn nudge(&self) {
-        if let Some(thread) = self.thread.get() {
+        // Whoever stops resting takes the lock of the queue next, and sees what came.
+        if self.resting.load(Relaxed) {
+            return;
+        }
+        if let Some(thread) = &*self.thread.lock().unwrap_or_else(|e| e.into_inner()) {
             thread.unpark();
         }
     }

@@ -88,6 +88,7 @@ impl Push {
             let wait = match (refused, left) {
                 (Some(wait), Some(left)) => socket::poll_millis(wait.min(left)),
                 (Some(wait), None) => socket::poll_millis(wait),
+                (None, _) if self.queue.rest() => continue,
                 (None, _) if self.queue.may_sleep() => -1,
                 (None, _) if self.queue.exhausted() => return Ok(()),
                 (None, _) => continue,

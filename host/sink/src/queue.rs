@@ -11,7 +11,7 @@
 use crate::config::Limits;
 use crate::status::Stats;
 use bytes::Bytes;
-use penstock_event::{Position, Publish, PublishError, SourceInfo};
+use penstock_event::{Position, Publish, PublishError, SourceInfo, Wakeups};
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::VecDeque;
 use std::io;
@@ -53,6 +53,9 @@ struct State {
     bytes: usize,
     /// Numbers to leave out before the next message.
     skipped: u64,
+    /// Messages taken since the thread last had nothing to do.
+    taken: u64,
+    wakeups: Option<Wakeups>,
     /// The thread is about to sleep on the descriptor.
     sleeping: bool,
     /// Set once: no more messages; the thread may go on until then.
@@ -116,6 +119,7 @@ impl Queue {
         let mut state = self.lock();
         let n = state.waiting.len().min(most);
         hand.extend(state.waiting.drain(..n));
+        state.taken += n as u64;
         let (messages, bytes) = (state.messages, state.bytes);
         drop(state);
         self.stats.waiting(messages, bytes);
@@ -126,6 +130,21 @@ impl Queue {
         let mut state = self.lock();
         state.messages = state.messages.saturating_sub(1);
         state.bytes = state.bytes.saturating_sub(bytes);
+    }
+
+    /// Rests a little if messages come so often that there will be several then. False:
+    /// they do not, or some wait.
+    pub(crate) fn rest(&self) -> bool {
+        let mut state = self.lock();
+        if !state.waiting.is_empty() || state.deadline.is_some() {
+            return false;
+        }
+        let taken = std::mem::take(&mut state.taken);
+        let now = Instant::now();
+        let wakeups = state.wakeups.get_or_insert_with(|| Wakeups::new(now));
+        let rest = wakeups.rest(now, taken);
+        drop(state);
+        rest.map(std::thread::sleep).is_some()
     }
 
     /// Whether the thread may sleep on the descriptor: nothing waits. From now

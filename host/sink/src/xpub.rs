@@ -146,6 +146,8 @@ impl Xpub {
             }
             let wait = if refused {
                 Some(LOOK_AGAIN)
+            } else if replay_again.is_none() && self.queue.rest() {
+                continue;
             } else if self.queue.may_sleep() {
                 replay_again
             } else if self.queue.exhausted() {

@@ -18,6 +18,10 @@ impl Feed for LaneFeed {
         self.lane.attach(runner);
     }
 
+    fn rest(&mut self, rests: bool) {
+        self.lane.rest(rests);
+    }
+
     fn next(&mut self) -> Option<Item> {
         self.lane.next()
     }

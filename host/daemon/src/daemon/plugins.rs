@@ -81,6 +81,8 @@ pub struct Running {
     pub features: Features,
     /// It only publishes: a successor needs no past.
     pub effects_only: bool,
+    /// It goes on from what the build before it held.
+    pub inherits: bool,
     pub generation: u64,
     pub since: Instant,
     pub build: Arc<Build>,

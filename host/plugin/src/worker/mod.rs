@@ -8,6 +8,7 @@ mod role;
 pub use role::Role;
 
 use crate::answers::Applied;
+use crate::background;
 use crate::backoff::Backoff;
 use crate::handover::{Moved, Moving, PIECE_BYTES, Step};
 use crate::mailbox::{Mailbox, Other};
@@ -16,7 +17,7 @@ use crate::runner::{Candidate, Kit, RunnerConfig};
 use crate::trail::Trail;
 use crate::{CallError, Feed, Instance, OnFailure, State};
 use parked::Parked;
-use penstock_event::{Batch, Change, ColumnSet, GapReason, Item, Position, SourceId};
+use penstock_event::{Batch, Change, ColumnSet, GapReason, Item, Position, SourceId, Wakeups};
 use role::Part;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -49,6 +50,11 @@ pub(crate) struct Worker {
     /// Items and lookups that the published status does not show yet.
     unpublished: u32,
     published: Instant,
+    /// Items handled since nothing was left to do.
+    handled: u64,
+    wakeups: Wakeups,
+    /// Everything but its end is over.
+    stopped: bool,
 }
 
 enum Phase {
@@ -72,6 +78,12 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// How long until a candidate may have room for the next piece.
 const ROOM: Duration = Duration::from_millis(1);
+
+/// How often a follower looks how far its leader is.
+const FOLLOW: Duration = Duration::from_millis(1);
+
+/// How long it may take to come as far as that with less priority.
+const CATCH_UP: Duration = Duration::from_secs(10);
 
 // === impl Worker ===
 
@@ -104,14 +116,41 @@ impl Worker {
             aside: VecDeque::new(),
             unpublished: 0,
             published: Instant::now(),
+            handled: 0,
+            wakeups: Wakeups::new(Instant::now()),
+            stopped: false,
         }
     }
 
     pub(crate) fn run(mut self, role: Role) {
+        self.mailbox.runs(self.kit.setup.cut.clone());
         self.play(role);
+        if self.part.leader().is_some() {
+            self = background::run(move || self.catch_up());
+        }
+        self.turns(None, |_| false);
+        self.meter.now.state = State::Stopped;
+        self.refresh();
+    }
+
+    /// Comes as far as the one that it follows, without taking the processor from it:
+    /// on a thread of less priority, which cannot be raised again.
+    fn catch_up(mut self) -> Self {
+        self.turns(Some(Instant::now() + CATCH_UP), |worker| {
+            let leader = worker.part.leader();
+            leader.is_none_or(|leader| worker.trail.behind(leader, |_| true) == Some(0))
+        });
+        self
+    }
+
+    /// Works on this thread until then, or until it is enough: that is asked when its
+    /// role changes, and when there is nothing to do.
+    fn turns(&mut self, until: Option<Instant>, enough: impl Fn(&Self) -> bool) {
+        if self.stopped {
+            return;
+        }
         self.trail.leads(std::thread::current());
         self.mailbox.attach(std::thread::current());
-        self.mailbox.runs(self.kit.setup.cut.clone());
         self.feed.attach(std::thread::current());
         let mut idle = true;
         loop {
@@ -119,11 +158,15 @@ impl Worker {
             match self.mailbox.next_other() {
                 Some(Other::Stop(until)) => {
                     while Instant::now() < until && self.item() {}
-                    break;
+                    self.stopped = true;
+                    return;
                 }
                 Some(Other::Role(role, taken)) => {
                     self.play(role);
                     taken.send(());
+                    if enough(self) {
+                        return;
+                    }
                 }
                 Some(Other::Revive) => self.revive(),
                 Some(Other::HandOver(out)) => self.to_move.push_back(out),
@@ -141,16 +184,38 @@ impl Worker {
             worked |= !idle;
             self.tick();
             self.rebuild();
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return;
+            }
             if worked {
                 continue;
             }
             if self.published.elapsed() >= PUBLISH_TIME {
                 self.refresh();
             }
-            std::thread::park_timeout(self.pause());
+            if enough(self) {
+                return;
+            }
+            self.sleep();
         }
-        self.meter.now.state = State::Stopped;
-        self.refresh();
+    }
+
+    /// Until something comes, or is due. Lookups always wake it.
+    fn sleep(&mut self) {
+        let handled = std::mem::take(&mut self.handled);
+        let pause = self.pause();
+        let rest = match self.part.leader() {
+            // Nobody wakes a follower.
+            Some(_) => Some(FOLLOW),
+            None => self.wakeups.rest(Instant::now(), handled),
+        };
+        let Some(rest) = rest else {
+            std::thread::park_timeout(pause);
+            return;
+        };
+        self.feed.rest(true);
+        std::thread::park_timeout(rest.min(pause));
+        self.feed.rest(false);
     }
 
     /// From now on it is this to the others.
@@ -194,8 +259,9 @@ impl Worker {
             }
             Step::Piece(source, cursor) => {
                 let at = self.applied.at(source).unwrap_or_default();
-                match instance.snapshot(source, cursor, PIECE_BYTES) {
-                    Ok(piece) => moving.made(piece, at),
+                let piece = instance.snapshot(source, cursor, PIECE_BYTES);
+                match piece {
+                    Ok(piece) => moving.made(piece, at, instance.last_call()),
                     Err(error) => {
                         moving.refused(error.to_string());
                         self.after(&error, "snapshot");
@@ -253,6 +319,7 @@ impl Worker {
             self.after(&error, call);
         }
         self.unpublished += 1;
+        self.handled += 1;
         // A slow plugin would show nothing for minutes.
         let slow = match &self.phase {
             Phase::Up { instance, .. } => instance.last_call() >= SLOW,

@@ -120,6 +120,14 @@ impl Part {
         }
     }
 
+    /// The trail of the one that it follows.
+    pub(super) fn leader(&self) -> Option<&Trail> {
+        match self {
+            Self::Follows { trail, .. } => Some(trail),
+            Self::Leads { .. } | Self::Holds { .. } => None,
+        }
+    }
+
     /// Whether nothing is to be handled.
     pub(super) fn holds(&self) -> bool {
         matches!(self, Self::Holds { .. })

@@ -6,15 +6,15 @@ use crate::daemon::load::{Build, Load, refusal, setup};
 use crate::daemon::plugins::{Plugins, Running};
 use crate::daemon::scan::Found;
 use crate::daemon::sinks::Outlets;
-use penstock_plugin::{Candidate, Features, Past, Role, Runner, RunnerConfig, Setup, Trail};
+use penstock_plugin::{
+    Candidate, Features, Past, Role, Runner, RunnerConfig, Setup, Trail, in_background,
+};
 use penstock_route::{Filter, LaneConfig};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Batches of each source that a new build is tried out on.
 const RECENT: usize = 64;
-/// How much the work on a new build gives way, as for `nice`.
-const YIELDS: i32 = 10;
 /// How long state may take to move.
 const HAND_OVER: Duration = Duration::from_secs(60);
 
@@ -84,6 +84,8 @@ impl Worker {
             let tried = in_background(|| trial.try_out(&recent));
             tried.map_err(|e| format!("failed on recent batches: {e}"))?;
         }
+        let inherits = features.state
+            && (before.as_ref()).is_some_and(|before| before.hands_over(features, effects_only));
         let past = match &before {
             Some(before) if before.hands_over(features, effects_only) => {
                 inherit(name, &before.runner, &mut candidate)?
@@ -140,6 +142,7 @@ impl Worker {
             lane,
             features,
             effects_only,
+            inherits,
             generation: entry.generations + 1,
             since: Instant::now(),
             build,
@@ -175,21 +178,6 @@ impl Predecessor {
     fn hands_over(&self, features: Features, effects_only: bool) -> bool {
         (self.features.state && features.state) || (self.effects_only && effects_only)
     }
-}
-
-/// Works on a thread of less priority: on a busy machine the events go first. One of
-/// its own, since threads begin with the priority of those that start them, and plugins
-/// are to have their full one.
-fn in_background<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let work = || {
-        // Without it everything works, later.
-        let _ = rustix::process::nice(YIELDS);
-        work()
-    };
-    std::thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(done) => done,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
 }
 
 /// It only publishes: where it goes on is all that it has of the past.

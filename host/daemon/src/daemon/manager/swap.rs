@@ -76,6 +76,13 @@ impl Worker {
             let error = error.unwrap_or_default();
             return Verdict::Refuse(format!("failed while catching up: {error}"));
         }
+        let missed = new.lane.status().missed;
+        if new.inherits && missed > 0 {
+            return Verdict::Refuse(format!(
+                "could not keep up while catching up: {missed} batches were neither with the \
+                 host nor with their engines any more; load it again when the node is less busy"
+            ));
+        }
         let shadow = new.shadow();
         let reads = self.plugins.router.reads(&new.lane);
         let behind = lag(&old.runner, &new.runner, &reads);
