@@ -33,6 +33,9 @@ const AHEAD: usize = 64 << 20;
 /// How long a next source waits for the items before it.
 const REST: Duration = Duration::from_millis(100);
 
+/// How long the pieces of one source may take.
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// How far a source was applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct At {
@@ -68,6 +71,8 @@ pub(crate) struct Moving {
     left: VecDeque<SourceId>,
     /// The source whose pieces are being made, and the next one's cursor.
     current: Option<(SourceId, u64)>,
+    /// When they must be done: its items wait.
+    patience: Option<Instant>,
     ready: VecDeque<Moved>,
     ended: bool,
     /// Bytes in `ready`.
@@ -139,6 +144,7 @@ impl Moving {
             whole,
             left: sources.into_iter().collect(),
             current: None,
+            patience: None,
             ready: VecDeque::new(),
             ended: false,
             ahead: 0,
@@ -161,6 +167,9 @@ impl Moving {
         }
         if !idle && self.rests.is_some_and(|until| Instant::now() < until) {
             return Step::Wait;
+        }
+        if self.current.is_some() && self.patience.is_some_and(|until| Instant::now() > until) {
+            self.refused(format!("it has no end: {LONGEST:?} were not enough"));
         }
         if let Some((source, cursor)) = self.current {
             return match self.ahead < AHEAD {
@@ -187,7 +196,10 @@ impl Moving {
         self.ready.push_back(Moved::Begin(state));
         match self.whole {
             true => self.ready.push_back(Moved::Done(at)),
-            false => self.current = Some((source, 0)),
+            false => {
+                self.current = Some((source, 0));
+                self.patience = Some(Instant::now() + LONGEST);
+            }
         }
     }
 

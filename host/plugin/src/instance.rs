@@ -363,7 +363,8 @@ impl Instance {
     /// A piece of a source's state, from `cursor` on (0 first).
     ///
     /// # Errors
-    /// [`CallError::Lie`]: the piece is larger than `max_bytes`.
+    /// [`CallError::Lie`]: the piece is larger than `max_bytes`, or the next one does not
+    /// lie behind it.
     pub fn snapshot(
         &mut self,
         source: SourceId,
@@ -383,6 +384,12 @@ impl Instance {
             let len = piece.bytes.len();
             return Err(CallError::Lie(format!(
                 "a piece of {len} bytes, {max_bytes} asked"
+            )));
+        }
+        if let Some(next) = piece.next.filter(|next| *next <= cursor) {
+            self.lies.increment(1);
+            return Err(CallError::Lie(format!(
+                "after the piece at {cursor} comes the one at {next}: that has no end"
             )));
         }
         Ok(Piece {

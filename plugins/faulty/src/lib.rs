@@ -215,6 +215,11 @@ impl Request for Faulty {
 impl Tick for Faulty {
     fn interval_ms(&self) -> u32 {
         match self.fault(Place::Interval) {
+            // There is no result to put an error into.
+            Some(fault) if fault != Fault::LieInterval => {
+                let _ = fault.show(&mut Vec::new());
+                50
+            }
             Some(fault) => lies::interval(fault),
             None => 50,
         }

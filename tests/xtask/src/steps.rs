@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 /// Plugins of this repository: package, and file name under `target/plugins`.
 const PLUGINS: &[&str] = &["prefix-index", "forward", "hot-prefixes", "faulty"];
 
-/// Other builds of prefix-index, and their features. With `schema-1` its state is
-/// written in an older schema: swaps migrate. With `echo` it forwards what it handles.
-const VARIANTS: &[(&str, &str)] = &[
-    ("prefix-index.second", "schema-1"),
-    ("prefix-index.echo", "echo"),
-    ("prefix-index.echo-second", "echo,schema-1"),
+/// Other builds: plugin, end of the file's name, features. With `schema-1` the index's
+/// state is written in an older schema: swaps migrate. With `echo` it forwards what it
+/// handles. What `faulty` says of itself comes before any config.
+const VARIANTS: &[(&str, &str, &str)] = &[
+    ("prefix-index", "second", "schema-1"),
+    ("prefix-index", "echo", "echo"),
+    ("prefix-index", "echo-second", "echo,schema-1"),
+    ("faulty", "describe-trap", "describe-trap"),
+    ("faulty", "describe-loop", "describe-loop"),
+    ("faulty", "describe-lie", "describe-lie"),
 ];
 
 /// One part of `cargo xtask test`.
@@ -51,12 +55,16 @@ pub fn plugins() -> Result<()> {
     for name in PLUGINS {
         copy("plugin", name, &out.join(format!("{name}.wasm")))?;
     }
-    for (name, features) in VARIANTS {
-        let index = "penstock-prefix-index";
-        let mut args = vec!["build", "--release", "--target", WASM, "--package", index];
-        args.extend(["--features", features]);
+    for (plugin, name, features) in VARIANTS {
+        let package = format!("penstock-{plugin}");
+        let mut args = vec!["build", "--release", "--target", WASM];
+        args.extend(["--package", &package, "--features", features]);
         run("cargo", &args)?;
-        copy("release", "prefix-index", &out.join(format!("{name}.wasm")))?;
+        copy(
+            "release",
+            plugin,
+            &out.join(format!("{plugin}.{name}.wasm")),
+        )?;
     }
     Ok(())
 }

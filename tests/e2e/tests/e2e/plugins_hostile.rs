@@ -1,5 +1,8 @@
 //! Plugins that misbehave in every way there is, beside two that do not.
 
+mod start;
+mod state;
+
 use crate::rig::{
     CALM, GRANTS, Traced, delivered, forward_to, healthy, lines, plugin_when, query, refused,
     request, series,
