@@ -21,7 +21,10 @@ pub(crate) struct Cell {
 
 impl Cell {
     pub(crate) fn new(host: &Arc<Host>, setup: &Arc<Setup>) -> Self {
-        let mut store = Store::new(host.engine(), Ctx::new(setup.clone()));
+        let mut store = Store::new(
+            host.engine(),
+            Ctx::new(setup.clone(), host.hash_seed(&setup.name)),
+        );
         store.limiter(|ctx| ctx);
         store.epoch_deadline_callback(|mut ctx| {
             let ctx = ctx.data_mut();

@@ -19,6 +19,8 @@ pub(crate) struct Ctx {
     /// Zero of the guest's monotonic clock.
     pub(crate) started: Instant,
     pub(crate) rng: SmallRng,
+    /// The same in all instances of the plugin.
+    pub(crate) hash_seed: (u64, u64),
     pub(crate) stdout: Lines,
     pub(crate) stderr: Lines,
     pub(crate) metrics: Handles,
@@ -72,7 +74,7 @@ const MAX_WORDS: usize = 2_048;
 // === impl Ctx ===
 
 impl Ctx {
-    pub(crate) fn new(setup: Arc<Setup>) -> Self {
+    pub(crate) fn new(setup: Arc<Setup>, hash_seed: (u64, u64)) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(setup.limits.resources);
         let line = setup.limits.log_line_bytes;
@@ -80,6 +82,7 @@ impl Ctx {
             table,
             started: Instant::now(),
             rng: rand::make_rng(),
+            hash_seed,
             stdout: Lines::new(Level::INFO, line),
             stderr: Lines::new(Level::WARN, line),
             metrics: Handles::default(),

@@ -3,6 +3,7 @@ use crate::check::{self, Summary};
 use crate::ctx::Ctx;
 use crate::memory::Memories;
 use crate::{Grants, Limits, LoadError, host, wasi};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
@@ -17,6 +18,8 @@ use wasmtime::{Config, Engine, OptLevel};
 pub struct Host {
     engine: Engine,
     cache: Option<Cache>,
+    /// What the hash seeds of plugins are made of.
+    key: u128,
     stop: Arc<AtomicBool>,
     ticker: Option<JoinHandle<()>>,
 }
@@ -44,14 +47,16 @@ impl Host {
     /// # Errors
     /// As for [`Host::with_cache`].
     pub fn new() -> Result<Arc<Self>, std::io::Error> {
-        Self::with_cache(None)
+        Self::with_cache(None, rand::random())
     }
 
-    /// Starts the engine and its ticker.
+    /// Starts the engine and its ticker. `key` is a secret of this host: all instances
+    /// of a plugin get the same seed for their hashes from it, so that what one of them
+    /// hashed another one can use.
     ///
     /// # Errors
     /// The machine cannot run compiled code, or no thread can be started.
-    pub fn with_cache(cache: Option<Cache>) -> Result<Arc<Self>, std::io::Error> {
+    pub fn with_cache(cache: Option<Cache>, key: u128) -> Result<Arc<Self>, std::io::Error> {
         let mut config = Config::new();
         config
             .wasm_component_model(true)
@@ -81,9 +86,24 @@ impl Host {
         Ok(Arc::new(Self {
             engine,
             cache,
+            key,
             stop,
             ticker: Some(ticker),
         }))
+    }
+
+    /// The seed for the hashes of a plugin.
+    pub(crate) fn hash_seed(&self, plugin: &str) -> (u64, u64) {
+        let mut sum = Sha256::new();
+        sum.update(self.key.to_le_bytes());
+        sum.update(plugin);
+        let sum = sum.finalize();
+        let mut halves = sum.chunks_exact(8).map(|half| {
+            let bytes = half.iter().copied();
+            bytes.fold(0, |all, byte| all << 8 | u64::from(byte))
+        });
+        let mut half = || halves.next().unwrap_or_default();
+        (half(), half())
     }
 
     /// Checks and compiles a component. Takes from milliseconds to seconds of
@@ -205,5 +225,16 @@ mod tests {
     fn a_compiler_that_panics_refuses_the_file() {
         let refused = guarded(|| -> wasmtime::Result<()> { panic!("as it may") });
         assert!(matches!(refused, Err(LoadError::Damaged(why)) if why.contains("panicked")));
+    }
+
+    #[test]
+    fn a_plugin_has_one_hash_seed_on_a_host_and_another_elsewhere() {
+        let host = |key| Host::with_cache(None, key).unwrap();
+        let (first, again, other) = (host(7), host(7), host(8));
+        let seed = first.hash_seed("index");
+        assert_eq!(again.hash_seed("index"), seed);
+        assert_ne!(other.hash_seed("index"), seed);
+        assert_ne!(first.hash_seed("other"), seed);
+        assert_ne!(seed.0, seed.1);
     }
 }

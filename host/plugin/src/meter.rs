@@ -1,12 +1,13 @@
 //! What a runner counts: in a status that others read, and in `/metrics`.
 //!
 //! The runner's thread alone writes; the status is published from time to time,
-//! so that the path of a batch takes no lock.
+//! so that the path of a batch takes no lock. Counters of a plugin's instances add up;
+//! gauges would hide one another, so that who knows all instances sets them.
 
 use crate::latency::Latency;
 use crate::status::{LastError, RecentRefusal, Status};
 use crate::{Refusal, State};
-use metrics::{Counter, Gauge};
+use metrics::Counter;
 use penstock_event::Batch;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -29,9 +30,6 @@ pub(crate) struct Meter {
     events: Counter,
     blocks: Counter,
     lookups: Counter,
-    memory: Gauge,
-    waiting: Gauge,
-    up: Gauge,
 }
 
 /// Events a second are counted over this long, or longer when nothing happens.
@@ -59,9 +57,6 @@ impl Meter {
             events: metrics::counter!("penstock_plugin_events_total", "plugin" => name()),
             blocks: metrics::counter!("penstock_plugin_blocks_total", "plugin" => name()),
             lookups: metrics::counter!("penstock_plugin_lookups_total", "plugin" => name()),
-            memory: metrics::gauge!("penstock_plugin_memory_bytes", "plugin" => name()),
-            waiting: metrics::gauge!("penstock_plugin_queue_bytes", "plugin" => name()),
-            up: metrics::gauge!("penstock_plugin_up", "plugin" => name()),
             plugin: name(),
         };
         meter.publish();
@@ -84,16 +79,6 @@ impl Meter {
             self.rated = (Instant::now(), self.now.events);
         }
         self.now.ns_per_event = self.busy_ns as f64 / self.now.events.max(1) as f64;
-        if !self.leads {
-            return self.publish();
-        }
-        self.memory.set(self.now.memory_bytes as f64);
-        self.waiting.set(self.now.queue_bytes as f64);
-        self.up.set(if self.now.state == State::Running {
-            1.0
-        } else {
-            0.0
-        });
         self.publish();
     }
 

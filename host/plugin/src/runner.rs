@@ -4,7 +4,7 @@ use crate::error::TrialError;
 use crate::handover::{self, HandoverError, Moved, Past};
 use crate::mailbox::{Lookup, Mailbox, Request};
 use crate::meter::{Board, Meter};
-use crate::trail::Trail;
+use crate::trail::{Pen, Trail};
 use crate::worker::{Role, Worker};
 use crate::{
     CallError, Compiled, Description, Feed, Host, Instance, LoadError, OnFailure, Reply, Restarts,
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use penstock_event::{Answer, ColumnSet, Item, LookupError, Query};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -193,7 +194,9 @@ impl Default for RunnerConfig {
 // === impl Runner ===
 
 impl Runner {
-    /// Starts the thread. The candidate has effects from now on if it leads.
+    /// Starts the thread. The candidate has effects from now on if it leads. What it
+    /// handles is written to a trail, which the other instances of the plugin that have
+    /// their own sources write too.
     ///
     /// # Errors
     /// No thread can be started.
@@ -202,8 +205,9 @@ impl Runner {
         feed: Box<dyn Feed>,
         config: RunnerConfig,
         role: Role,
+        pen: Pen,
     ) -> std::io::Result<Self> {
-        let trail = Arc::new(Trail::default());
+        let trail = pen.trail().clone();
         let mailbox = Arc::new(Mailbox::new(config.max_lookups));
         let board = Board::default();
         let mut status = Status {
@@ -211,16 +215,12 @@ impl Runner {
             ..Status::default()
         };
         candidate.describe_in(&mut status);
-        let name = format!("plugin-{}", status.name);
+        let name = match pen.number() {
+            (_, 1) => format!("plugin-{}", status.name),
+            (number, _) => format!("plugin-{}/{}", status.name, number + 1),
+        };
         let meter = Meter::new(&candidate.kit.setup.name, board.clone(), status);
-        let worker = Worker::new(
-            candidate,
-            feed,
-            mailbox.clone(),
-            meter,
-            config,
-            trail.clone(),
-        );
+        let worker = Worker::new(candidate, feed, mailbox.clone(), meter, config, pen);
         let thread = std::thread::Builder::new().name(name).spawn({
             let (mailbox, board) = (mailbox.clone(), board.clone());
             move || {
@@ -272,6 +272,27 @@ impl Runner {
     /// Changes its role at the next batch boundary. False: that did not come within
     /// `limit`; the role is changed when it does.
     pub fn play(&self, role: Role, limit: Duration) -> bool {
+        self.cast(role).recv_timeout(limit).is_ok()
+    }
+
+    /// The same for instances that share a plugin's sources: all are told first, then
+    /// awaited, so that the limit is one for all of them.
+    pub fn play_all<'a>(
+        runners: impl IntoIterator<Item = &'a Self>,
+        role: &Role,
+        limit: Duration,
+    ) -> bool {
+        let until = Instant::now() + limit;
+        let cast = |runner: &Self| runner.cast(role.clone());
+        let waits: Vec<_> = runners.into_iter().map(cast).collect();
+        waits.iter().all(|wait| {
+            let left = until.saturating_duration_since(Instant::now());
+            wait.recv_timeout(left).is_ok()
+        })
+    }
+
+    /// Something comes once the role is taken up.
+    fn cast(&self, role: Role) -> Receiver<()> {
         let (done, wait) = std::sync::mpsc::channel();
         let taken = Reply::new(
             // Whoever asked may not wait any more.
@@ -281,7 +302,7 @@ impl Runner {
             || (),
         );
         self.mailbox.role(role, taken);
-        wait.recv_timeout(limit).is_ok()
+        wait
     }
 
     /// Starts it again now, if it is down: after a wait, or held.

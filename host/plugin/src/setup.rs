@@ -37,6 +37,20 @@ impl Setup {
         config: Option<&serde_json::Map<String, serde_json::Value>>,
         sinks: HashMap<String, Arc<dyn Publish>>,
     ) -> Arc<Self> {
+        Self::of_shard(None, name, limits, grants, config, sinks)
+    }
+
+    /// The same for one of the instances that share a plugin's sources, by its number
+    /// from 1: its own gauges are labelled with it.
+    #[must_use]
+    pub fn of_shard(
+        shard: Option<usize>,
+        name: &str,
+        limits: Limits,
+        grants: Grants,
+        config: Option<&serde_json::Map<String, serde_json::Value>>,
+        sinks: HashMap<String, Arc<dyn Publish>>,
+    ) -> Arc<Self> {
         let config = config.map_or_else(
             || "{}".to_owned(),
             |table| serde_json::Value::Object(table.clone()).to_string(),
@@ -44,7 +58,7 @@ impl Setup {
         Arc::new(Self {
             cut: Arc::default(),
             log: LogGate::new(name, &limits),
-            series: Series::new(name, limits.metric_series),
+            series: Series::new(name, shard, limits.metric_series),
             name: name.into(),
             limits,
             grants,

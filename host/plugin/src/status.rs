@@ -126,6 +126,25 @@ pub struct RecentRefusal {
     pub code: u32,
 }
 
+// === impl State ===
+
+impl State {
+    /// The one of both that an operator must know of.
+    fn worse(self, other: Self) -> Self {
+        let weight = |state: Self| match state {
+            Self::Running => 0,
+            Self::Backoff => 1,
+            Self::Held => 2,
+            Self::Failed => 3,
+            Self::Stopped => 4,
+        };
+        match weight(self) >= weight(other) {
+            true => self,
+            false => other,
+        }
+    }
+}
+
 // === impl LastError ===
 
 impl LastError {
@@ -149,8 +168,90 @@ impl LastError {
 // === impl Status ===
 
 impl Status {
+    /// Instances that share a plugin's sources as one: sums, and the worst of what
+    /// cannot be summed. None of none.
+    #[must_use]
+    pub fn of_all(all: impl IntoIterator<Item = Self>) -> Option<Self> {
+        all.into_iter().reduce(Self::and)
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        let events = self.events + other.events;
+        let busy = self.ns_per_event * self.events as f64;
+        let busy = busy + other.ns_per_event * other.events as f64;
+        self.ns_per_event = busy / events.max(1) as f64;
+        self.events = events;
+        self.state = self.state.worse(other.state);
+        self.sources += other.sources;
+        self.batches += other.batches;
+        self.blocks += other.blocks;
+        self.set_aside += other.set_aside;
+        self.dropped_batches += other.dropped_batches;
+        self.refusals += other.refusals;
+        for (code, count) in other.refusal_codes {
+            *self.refusal_codes.entry(code).or_default() += count;
+        }
+        self.recent_refusals.extend(other.recent_refusals);
+        self.lookups += other.lookups;
+        self.lookup_errors += other.lookup_errors;
+        self.lookup_failures += other.lookup_failures;
+        self.requests += other.requests;
+        self.restarts += other.restarts;
+        let at = |error: &Option<LastError>| error.as_ref().map(|e| e.at_us);
+        if at(&other.last_error) > at(&self.last_error) {
+            self.last_error = other.last_error;
+        }
+        self.events_per_s += other.events_per_s;
+        self.call_p99_us = self.call_p99_us.max(other.call_p99_us);
+        self.memory_bytes += other.memory_bytes;
+        self.memory_limit += other.memory_limit;
+        self.shadow.same += other.shadow.same;
+        self.shadow.different += other.shadow.different;
+        self.shadow.unknown += other.shadow.unknown;
+        self.queue_items += other.queue_items;
+        self.queue_bytes += other.queue_bytes;
+        self.queue_lookups += other.queue_lookups;
+        self
+    }
+
     pub(crate) fn set_waiting(&mut self, waiting: Waiting) {
         self.queue_items = waiting.items;
         self.queue_bytes = waiting.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_shown_as_one() {
+        let shard = |state, events, ns, p99, error: Option<i64>| Status {
+            name: "index".into(),
+            state,
+            events,
+            ns_per_event: ns,
+            call_p99_us: p99,
+            memory_limit: 512,
+            deadline_us: 100,
+            refusal_codes: BTreeMap::from([("1".to_owned(), events)]),
+            last_error: error.map(|at_us| LastError {
+                at_us,
+                ..LastError::new("trap", "on-batch", at_us.to_string())
+            }),
+            ..Status::default()
+        };
+        let all = Status::of_all([
+            shard(State::Running, 30, 10.0, 5, None),
+            shard(State::Held, 10, 50.0, 9, Some(7)),
+            shard(State::Backoff, 0, 0.0, 2, Some(3)),
+        ])
+        .unwrap();
+        assert_eq!((all.state, all.events), (State::Held, 40));
+        assert_eq!((all.ns_per_event, all.call_p99_us), (20.0, 9));
+        assert_eq!((all.memory_limit, all.deadline_us), (1_536, 100));
+        assert_eq!(all.refusal_codes["1"], 40);
+        assert_eq!(all.last_error.unwrap().message, "7");
+        assert!(Status::of_all([]).is_none());
     }
 }

@@ -9,11 +9,14 @@
 //!
 //! So the effects of a plugin are had once across a swap, and again from the batch
 //! that the leader died of after a crash: whoever takes over has never passed it.
+//!
+//! Instances that share a plugin's sources write one trail, each with a [`Pen`]: no
+//! source is two instances', so that who follows need not know how many lead.
 
 use penstock_event::{Change, Item, Position, SourceId};
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
 /// How far a source was handled: batches, gaps and resets alike.
@@ -24,26 +27,34 @@ pub(crate) struct Mark {
     pub(crate) next: u64,
 }
 
-/// What an instance has handled. One writes, its own thread; others follow.
-#[derive(Default)]
+/// What the instances of a plugin have handled. Each writes of its own sources, on its
+/// own thread; others follow.
 pub struct Trail {
     inner: Mutex<Inner>,
     /// Somebody follows: each new mark is to be written.
     followed: AtomicBool,
-    /// All marks are to be written, once.
-    wanted: AtomicBool,
+    /// How often all marks were asked for. Each leader writes its own once for it.
+    wanted: AtomicU64,
     /// The leader is to say what each call published.
     shadowed: AtomicBool,
-    leader: Mutex<Option<Thread>>,
+    /// Threads of the leaders, by their numbers, once they run.
+    leaders: Mutex<Vec<Option<Thread>>>,
     followers: AtomicUsize,
 }
 
-#[derive(Default)]
 struct Inner {
     marks: HashMap<SourceId, Mark>,
-    /// All marks of the leader are here.
-    complete: bool,
+    /// Leaders whose marks are all here, by their numbers.
+    wrote: Vec<bool>,
     effects: VecDeque<Said>,
+}
+
+/// One leader's hand on a trail.
+pub struct Pen {
+    trail: Arc<Trail>,
+    number: usize,
+    /// The last time that all marks were asked for and written.
+    answered: u64,
 }
 
 /// What a call of the leader published.
@@ -96,9 +107,32 @@ impl Mark {
 // === impl Trail ===
 
 impl Trail {
-    /// Called by the leader's thread.
-    pub(crate) fn leads(&self, thread: Thread) {
-        *self.leader.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    /// A trail that so many instances write.
+    #[must_use]
+    pub fn new(leaders: usize) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::new(Inner {
+                marks: HashMap::new(),
+                wrote: vec![false; leaders],
+                effects: VecDeque::new(),
+            }),
+            followed: AtomicBool::new(false),
+            wanted: AtomicU64::new(0),
+            shadowed: AtomicBool::new(false),
+            leaders: Mutex::new(vec![None; leaders]),
+            followers: AtomicUsize::new(0),
+        })
+    }
+
+    /// The hand of the leader of this number, from 0. Who comes after it goes on in its
+    /// place.
+    #[must_use]
+    pub fn pen(self: &Arc<Self>, number: usize) -> Pen {
+        Pen {
+            trail: self.clone(),
+            number,
+            answered: 0,
+        }
     }
 
     /// Another one follows from now on.
@@ -108,10 +142,8 @@ impl Trail {
             self.shadowed.store(true, SeqCst);
         }
         self.followed.store(true, SeqCst);
-        self.wanted.store(true, SeqCst);
-        if let Some(leader) = &*self.leader.lock().unwrap_or_else(PoisonError::into_inner) {
-            leader.unpark();
-        }
+        self.wanted.fetch_add(1, SeqCst);
+        self.leaders().iter().flatten().for_each(Thread::unpark);
     }
 
     /// One does not follow any more. The marks stay, for who takes over.
@@ -154,20 +186,6 @@ impl Trail {
         self.shadowed.load(SeqCst)
     }
 
-    /// Whether the leader is to write all of its marks now.
-    pub(crate) fn wants_all(&self) -> bool {
-        self.wanted.load(Relaxed) && self.wanted.swap(false, SeqCst)
-    }
-
-    /// The leader's marks, all of them.
-    pub(crate) fn all(&self, marks: impl Iterator<Item = (SourceId, Mark)>) {
-        let mut inner = self.lock();
-        for (source, mark) in marks {
-            raise(&mut inner.marks, source, mark);
-        }
-        inner.complete = true;
-    }
-
     /// The leader has handled something.
     pub(crate) fn note(&self, source: SourceId, mark: Mark, effects: Option<(u32, u64)>) {
         let mut inner = self.lock();
@@ -197,10 +215,16 @@ impl Trail {
         self.lock().marks.get(&source).copied()
     }
 
-    /// Every mark, once the leader has written all.
+    /// Every mark, once all leaders have written all of theirs.
     pub(crate) fn marks(&self) -> Option<HashMap<SourceId, Mark>> {
         let inner = self.lock();
-        inner.complete.then(|| inner.marks.clone())
+        let complete = inner.wrote.iter().all(|wrote| *wrote);
+        complete.then(|| inner.marks.clone())
+    }
+
+    /// The marks that were written so far.
+    pub(crate) fn known(&self) -> HashMap<SourceId, Mark> {
+        self.lock().marks.clone()
     }
 
     /// What the leader published when it handled this; none: not to be known.
@@ -210,8 +234,61 @@ impl Trail {
         inner.effects.remove(at).map(|said| said.effects)
     }
 
+    fn leaders(&self) -> MutexGuard<'_, Vec<Option<Thread>>> {
+        self.leaders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Pen ===
+
+impl Pen {
+    /// What it writes.
+    pub(crate) fn trail(&self) -> &Arc<Trail> {
+        &self.trail
+    }
+
+    /// Which of the instances writes, from 0, and of how many.
+    pub(crate) fn number(&self) -> (usize, usize) {
+        (self.number, self.trail.leaders().len())
+    }
+
+    /// Called by the leader's thread, first.
+    pub(crate) fn leads(&self, thread: Thread) {
+        if let Some(leader) = self.trail.leaders().get_mut(self.number) {
+            *leader = Some(thread);
+        }
+    }
+
+    /// Whether this leader is to write all of its marks now.
+    pub(crate) fn wants_all(&mut self) -> bool {
+        if self.wanted.load(Relaxed) == self.answered {
+            return false;
+        }
+        self.answered = self.wanted.load(SeqCst);
+        true
+    }
+
+    /// This leader's marks, all of them.
+    pub(crate) fn all(&self, marks: impl Iterator<Item = (SourceId, Mark)>) {
+        let mut inner = self.lock();
+        for (source, mark) in marks {
+            raise(&mut inner.marks, source, mark);
+        }
+        if let Some(wrote) = inner.wrote.get_mut(self.number) {
+            *wrote = true;
+        }
+    }
+}
+
+impl std::ops::Deref for Pen {
+    type Target = Trail;
+
+    fn deref(&self) -> &Trail {
+        &self.trail
     }
 }
 
@@ -225,4 +302,79 @@ impl std::fmt::Debug for Trail {
 fn raise(marks: &mut HashMap<SourceId, Mark>, source: SourceId, mark: Mark) {
     let known = marks.entry(source).or_insert(mark);
     *known = (*known).max(mark);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: SourceId = SourceId(2);
+    const B: SourceId = SourceId(3);
+
+    fn mark(next: u64) -> Mark {
+        Mark { epoch: 0, next }
+    }
+
+    #[test]
+    fn a_trail_is_complete_once_every_leader_has_written() {
+        let trail = Trail::new(2);
+        let (mut first, mut second) = (trail.pen(0), trail.pen(1));
+        assert!(!first.wants_all(), "nobody asked");
+        trail.follow(false);
+        assert!(first.wants_all() && !first.wants_all(), "once each time");
+        first.all([(A, mark(5))].into_iter());
+        assert_eq!(trail.marks(), None, "the other one has not written");
+        assert_eq!(trail.mark(A), Some(mark(5)), "and yet this is known");
+        assert_eq!(trail.known().len(), 1);
+        assert!(second.wants_all());
+        second.all([(B, mark(9))].into_iter());
+        assert_eq!(
+            trail.marks(),
+            Some(HashMap::from([(A, mark(5)), (B, mark(9))]))
+        );
+
+        // Another instance in the place of the second one: it knows nothing yet, and
+        // what was handled before stays handled.
+        let mut third = trail.pen(1);
+        assert!(third.wants_all() && !first.wants_all());
+        third.all([(B, mark(0))].into_iter());
+        assert_eq!(trail.mark(B), Some(mark(9)));
+        trail.follow(false);
+        assert!(first.wants_all() && third.wants_all());
+    }
+
+    #[test]
+    fn how_far_behind_is_summed_over_all_leaders() {
+        let (theirs, ours) = (Trail::new(2), Trail::new(1));
+        theirs.pen(0).all([(A, mark(5))].into_iter());
+        ours.pen(0).all([(A, mark(3)), (B, mark(9))].into_iter());
+        assert_eq!(ours.behind(&theirs, |_| true), None, "not all is known");
+        theirs.pen(1).all([(B, mark(10))].into_iter());
+        assert_eq!(ours.behind(&theirs, |_| true), Some(3));
+        assert_eq!(ours.behind(&theirs, |source| source == B), Some(1));
+    }
+
+    #[test]
+    fn every_leader_is_woken_by_who_follows() {
+        let trail = Trail::new(2);
+        let leaders: Vec<_> = (0..2)
+            .map(|number| {
+                let mut pen = trail.pen(number);
+                let (ready, told) = std::sync::mpsc::channel();
+                let thread = std::thread::spawn(move || {
+                    pen.leads(std::thread::current());
+                    ready.send(()).unwrap();
+                    while !pen.wants_all() {
+                        std::thread::park();
+                    }
+                });
+                told.recv().unwrap();
+                thread
+            })
+            .collect();
+        trail.follow(false);
+        for leader in leaders {
+            leader.join().unwrap();
+        }
+    }
 }

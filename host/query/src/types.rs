@@ -172,6 +172,8 @@ pub struct PluginStatus {
     pub digest: String,
     /// `running`, `loading`, `backoff`, `disabled`, `refused`, …
     pub state: String,
+    /// Instances that share its sources. What can be summed is summed over them.
+    pub shards: u64,
     /// The component's path.
     pub file: String,
     /// Seconds since this generation runs.

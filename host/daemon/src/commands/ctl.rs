@@ -44,6 +44,12 @@ enum What {
         /// The plugin.
         plugin: String,
     },
+    /// Start a plugin again that is down: at once, also when it is held or disabled. Of
+    /// several shards those that are down.
+    Restart {
+        /// The plugin.
+        plugin: String,
+    },
 }
 
 /// Asks and prints. A plugin that was refused makes `status` end with 0 all the
@@ -79,6 +85,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             let (name, generation) = (&done.plugin, done.generation);
             show(args.json, &done, |out| {
                 out.line(format_args!("{name}: back to generation {generation}"))
+            })
+        }
+        What::Restart { plugin } => {
+            let done = client.restart(plugin).map_err(told)?;
+            let (name, generation) = (&done.plugin, done.generation);
+            show(args.json, &done, |out| {
+                out.line(format_args!("{name}: generation {generation} starts again"))
             })
         }
         What::Reload => {
@@ -140,6 +153,7 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
         "digest",
         "age",
         "state",
+        "shards",
         "events",
         "events/s",
         "ns/event",
@@ -161,6 +175,7 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
                 true => format!("{}, on probation", p.state),
                 false => p.state.clone(),
             },
+            p.shards.to_string(),
             p.events.to_string(),
             format!("{:.0}", p.events_per_s),
             format!("{:.0}", p.ns_per_event),

@@ -2,7 +2,7 @@
 
 use super::ConfigError;
 use super::load::parse;
-use penstock_plugin::{Grant, Grants};
+use penstock_plugin::{Features, Grant, Grants};
 use penstock_route::WhenFull;
 use penstock_sink::SinkConfig;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub struct PluginFile {
     pub sources: Vec<String>,
     /// What it may import.
     pub grants: Grants,
+    /// Instances that share its sources, each with a thread and limits of its own.
+    pub shards: u32,
     /// What happens when it is slow: `catch-up` or `drop`.
     pub when_full: WhenFull,
     /// Bytes its lane may queue.
@@ -85,6 +87,7 @@ impl Default for PluginFile {
             grants: [Grant::Log, Grant::Metrics, Grant::Clock]
                 .into_iter()
                 .collect(),
+            shards: 1,
             when_full: WhenFull::CatchUp,
             lane_bytes: 64 << 20,
             sha256: None,
@@ -95,6 +98,25 @@ impl Default for PluginFile {
             limits: penstock_plugin::Limits::default(),
             config: toml::Table::new(),
             sink: BTreeMap::new(),
+        }
+    }
+}
+
+/// More instances than that would have nothing to do.
+const MAX_SHARDS: u32 = 64;
+
+impl PluginFile {
+    /// Whether a component that exports these interfaces can run as its file says.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn suits(&self, features: Features) -> Result<(), String> {
+        match self.shards {
+            shards if shards > 1 && features.request => Err(format!(
+                "shards = {shards}: it exports `request`, whose answers have a form of its own \
+                 and cannot be merged; leave `shards` out, or use a build without `request`"
+            )),
+            _ => Ok(()),
         }
     }
 }
@@ -112,6 +134,10 @@ pub fn load_plugin(file: &Path, text: &str) -> Result<PluginFile, ConfigError> {
             return Err(place.at(&format!("sink.{name}"), why));
         }
     }
+    if !(1..=MAX_SHARDS).contains(&plugin.shards) {
+        let why = format!("must be between 1 and {MAX_SHARDS}, not {}", plugin.shards);
+        return Err(place.at("shards", why));
+    }
     if let Some(key) = plugin.limits.zero() {
         return Err(place.at(&format!("limits.{key}"), "must not be 0"));
     }
@@ -124,4 +150,37 @@ pub fn load_plugin(file: &Path, text: &str) -> Result<PluginFile, ConfigError> {
         }
     }
     Ok(plugin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_bounded_and_have_no_requests() {
+        let load = |text: &str| load_plugin(Path::new("index.toml"), text);
+        assert_eq!(load("").unwrap().shards, 1);
+        assert_eq!(load("shards = 64").unwrap().shards, 64);
+        for many in [0, 65] {
+            let text = format!("enabled = true\nshards = {many}");
+            let told = load(&text).unwrap_err().to_string();
+            let range = format!("must be between 1 and 64, not {many}");
+            assert!(
+                told.contains("index.toml:2") && told.contains(&range),
+                "{told}"
+            );
+        }
+        let requests = Features {
+            request: true,
+            ..Features::default()
+        };
+        let two = load("shards = 2").unwrap();
+        assert!(two.suits(Features::default()).is_ok());
+        assert!(load("").unwrap().suits(requests).is_ok());
+        let told = two.suits(requests).unwrap_err();
+        assert!(
+            told.starts_with("shards = 2: it exports `request`"),
+            "{told}"
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! From a door's question to the plugin that answers.
 
-use super::Parts;
+use super::shards::Shards;
+use super::{Parts, merge};
 use penstock_event::{Answer, LookupError, Query};
 use penstock_plugin::{Reply as Back, Runner};
 use penstock_query::{Lookups, Reply};
@@ -8,10 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+/// Who answers a lookup.
+enum Answering {
+    One(Arc<Runner>),
+    All(Shards),
+}
+
 impl Lookups for Parts {
     fn ask(&self, plugin: Option<&str>, query: Query, reply: Reply<Answer>) {
         match self.answering(plugin) {
-            Ok(runner) => runner.find(query, Back::new(reply, closed)),
+            Ok(Answering::One(runner)) => runner.find(query, Back::new(reply, closed)),
+            Ok(Answering::All(shards)) => {
+                let sources = &self.plugins.sources;
+                merge::ask(&shards, sources, &self.late, &query, reply, closed);
+            }
             Err(error) => reply(Err(error)),
         }
     }
@@ -20,9 +31,9 @@ impl Lookups for Parts {
         let runner = {
             let table = self.plugins.lock();
             let running = table.get(plugin).and_then(|e| e.running.as_ref());
-            running
-                .filter(|r| r.features.request)
-                .map(|r| r.runner.clone())
+            // Who takes requests has no shards.
+            let running = running.filter(|r| r.features.request);
+            running.and_then(|r| Some(r.shards.list.first()?.runner.clone()))
         };
         let deadline = Duration::from_millis(self.config.query.deadline_ms);
         match runner {
@@ -36,7 +47,7 @@ impl Lookups for Parts {
 
 impl Parts {
     /// The plugin named, or the config's default, or the only one that answers.
-    fn answering(&self, plugin: Option<&str>) -> Result<Arc<Runner>, LookupError> {
+    fn answering(&self, plugin: Option<&str>) -> Result<Answering, LookupError> {
         let table = self.plugins.lock();
         let name = plugin.or(self.plugins.default.as_deref());
         let running = table.iter().find(|(n, e)| {
@@ -44,7 +55,10 @@ impl Parts {
             index && name.is_none_or(|name| name == *n)
         });
         if let Some(running) = running.and_then(|(_, e)| e.running.as_ref()) {
-            return Ok(running.runner.clone());
+            return Ok(match &running.shards.list[..] {
+                [only] => Answering::One(only.runner.clone()),
+                _ => Answering::All(running.shards.clone()),
+            });
         }
         drop(table);
         Err(self.none(name, LookupError::NoPlugin(name.unwrap_or_default().into())))

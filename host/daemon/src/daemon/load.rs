@@ -86,16 +86,18 @@ fn bytes(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// What stays when instances go.
+/// What stays when instances of a shard go.
 pub fn setup(
     file: &PluginFile,
     name: &str,
+    shard: usize,
     sinks: HashMap<String, Arc<dyn Publish>>,
 ) -> Result<Arc<Setup>, String> {
     let config = serde_json::to_value(&file.config).map_err(|e| format!("[config]: {e}"))?;
     let config = config.as_object();
     let (limits, grants) = (file.limits.clone(), file.grants.clone());
-    Ok(Setup::new(name, limits, grants, config, sinks))
+    let shard = (file.shards > 1).then_some(shard + 1);
+    Ok(Setup::of_shard(shard, name, limits, grants, config, sinks))
 }
 
 #[cfg(test)]

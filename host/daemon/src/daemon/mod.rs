@@ -14,8 +14,10 @@ mod feed;
 mod fetch;
 mod load;
 mod manager;
+mod merge;
 mod plugins;
 mod scan;
+mod shards;
 mod sinks;
 mod sources;
 mod survey;
@@ -48,6 +50,7 @@ pub struct Parts {
     discovery: Discovery,
     plugins: Arc<Plugins>,
     bell: Bell,
+    late: merge::Late,
     latch: ReadyLatch,
     beats: Heartbeats,
     recorder: penstock_telemetry::PrometheusHandle,
@@ -97,7 +100,7 @@ impl Daemon {
             Places {
                 plugins: loaded.path(&config.plugins_dir),
                 home: loaded.home.clone(),
-                set_aside: state.as_ref().map(|state| state.join("set-aside")),
+                state: state.clone(),
             },
             config.query.lookup.clone(),
             config.query.queue,
@@ -127,6 +130,7 @@ impl Daemon {
             ingest,
             plugins,
             bell: manager.bell(),
+            late: merge::Late::default(),
             latch,
             beats,
             recorder,

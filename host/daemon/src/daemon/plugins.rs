@@ -1,13 +1,14 @@
 //! The plugins that run: who they are, and how they are asked.
 
-use super::checkpoint::Kept;
+use super::checkpoint::{Kept, hash_key};
 use super::load::Build;
+use super::shards::Shards;
 use super::sinks::Outlets;
 use crate::config::Swap;
 use penstock_ingest::Sources;
-use penstock_plugin::{Cache, Features, Host, Runner, State, Status as RunnerStatus};
+use penstock_plugin::{Cache, Features, Host, Status as RunnerStatus};
 use penstock_query::PluginStatus;
-use penstock_route::{Lane, Router};
+use penstock_route::Router;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -17,17 +18,14 @@ use std::time::{Duration, Instant};
 /// How long a build may take to catch up before it takes over anyway.
 pub const WARM_UP: Duration = Duration::from_secs(30);
 
-/// How long the last call of a plugin that goes may take.
-const LAST_CALL: Duration = Duration::from_millis(200);
-
 /// Where things lie.
 pub struct Places {
     /// Plugins.
     pub plugins: PathBuf,
     /// What relative paths in plugin files start from.
     pub home: PathBuf,
-    /// Batches that are set aside; none: they are not kept.
-    pub set_aside: Option<PathBuf>,
+    /// Checkpoints, and batches that are set aside; none: nothing is kept.
+    pub state: Option<PathBuf>,
 }
 
 /// All plugins, loaded or refused.
@@ -74,10 +72,9 @@ pub struct Entry {
     pub loading: bool,
 }
 
-/// An instance with all that belongs to it.
+/// A build that runs, with all that belongs to it.
 pub struct Running {
-    pub runner: Arc<Runner>,
-    pub lane: Arc<Lane>,
+    pub shards: Shards,
     pub features: Features,
     /// It only publishes: a successor needs no past.
     pub effects_only: bool,
@@ -89,12 +86,11 @@ pub struct Running {
     pub outlets: Outlets,
 }
 
-/// An instance as the reconciler works on it.
+/// The same as the reconciler works on it.
 pub struct Handle {
     /// So long it may take to catch up.
     pub patience: Duration,
-    pub runner: Arc<Runner>,
-    pub lane: Arc<Lane>,
+    pub shards: Shards,
     pub outlets: Outlets,
 }
 
@@ -119,8 +115,9 @@ impl Plugins {
         checkpoints: Kept,
         sources: Arc<Sources>,
     ) -> std::io::Result<Arc<Self>> {
+        let key = places.state.as_deref().map(hash_key);
         Ok(Arc::new(Self {
-            host: Host::with_cache(cache)?,
+            host: Host::with_cache(cache, key.unwrap_or_else(rand::random))?,
             router,
             context: zmq::Context::new(),
             places,
@@ -154,10 +151,7 @@ impl Plugins {
     /// Takes a plugin out of service: it handles what it has for at most `drain`, and
     /// a call that goes on for long after that is ended.
     pub fn retire(&self, running: Running, drain: Duration) {
-        self.router.close(&running.lane);
-        if let Some(runner) = Arc::into_inner(running.runner) {
-            runner.cut(drain, LAST_CALL);
-        }
+        running.shards.retire(&self.router, drain);
     }
 
     /// Waits until every lane is empty, at most until `until`.
@@ -167,9 +161,7 @@ impl Plugins {
                 .lock()
                 .values()
                 .filter_map(|e| e.running.as_ref())
-                // Others never take what waits for them.
-                .filter(|r| r.runner.status().state == State::Running)
-                .any(|r| r.lane.behind());
+                .any(|r| r.shards.behind());
             if !behind || Instant::now() >= until {
                 return;
             }
@@ -204,7 +196,7 @@ impl Plugins {
     pub fn to_keep(
         &self,
         mut due: impl FnMut(&str, Duration) -> bool,
-    ) -> Vec<(String, Arc<Runner>, bool)> {
+    ) -> Vec<(String, Shards, bool)> {
         let table = self.lock();
         let running = table
             .iter()
@@ -215,7 +207,7 @@ impl Plugins {
                 let kept = every > 0 && (r.features.state || r.effects_only);
                 kept && due(name, Duration::from_secs(every))
             })
-            .map(|(name, r)| (name.clone(), r.runner.clone(), r.features.state))
+            .map(|(name, r)| (name.clone(), r.shards.clone(), r.features.state))
             .collect()
     }
 
@@ -224,7 +216,7 @@ impl Plugins {
         self.lock().values().any(|e| e.probation.is_some())
     }
 
-    /// Numbers that are read when somebody asks.
+    /// Numbers that are read when somebody asks, of all instances of a plugin together.
     pub fn gauge(&self) {
         for p in self.status() {
             let gauge = |name: &'static str, value: f64| {
@@ -244,10 +236,9 @@ impl Plugins {
             gauge("penstock_plugin_restarts", p.restarts as f64);
             gauge("penstock_plugin_memory_bytes", p.memory_bytes as f64);
             gauge("penstock_plugin_queue_bytes", p.queue_bytes as f64);
-            gauge(
-                "penstock_plugin_running",
-                f64::from(u8::from(p.state == "running")),
-            );
+            let runs = f64::from(u8::from(p.state == "running"));
+            gauge("penstock_plugin_running", runs);
+            gauge("penstock_plugin_up", runs);
         }
     }
 }
@@ -263,8 +254,7 @@ impl Running {
     pub fn handle(&self) -> Handle {
         Handle {
             patience: WARM_UP + self.shadow(),
-            runner: self.runner.clone(),
-            lane: self.lane.clone(),
+            shards: self.shards.clone(),
             outlets: self.outlets.clone(),
         }
     }
@@ -319,8 +309,9 @@ fn describe(name: &str, entry: &Entry) -> PluginStatus {
 }
 
 fn fill(status: &mut PluginStatus, running: &Running) {
-    let r: RunnerStatus = running.runner.status();
-    let lane = running.lane.status();
+    let r: RunnerStatus = running.shards.status();
+    let queued = running.shards.queued();
+    status.shards = running.shards.list.len() as u64;
     status.version = r.description.version.clone();
     status.sinks = serde_json::to_value(running.outlets.status()).unwrap_or_default();
     status.generation = running.generation;
@@ -334,16 +325,16 @@ fn fill(status: &mut PluginStatus, running: &Running) {
     status.events = r.events;
     status.batches = r.batches;
     status.refusals = r.refusals;
-    status.lookups = r.lookups;
+    status.lookups = running.shards.lookups();
     status.events_per_s = r.events_per_s;
     status.ns_per_event = r.ns_per_event;
     status.call_p99_us = r.call_p99_us as f64;
     status.deadline_ms = r.deadline_us / 1_000;
     status.memory_bytes = r.memory_bytes;
     status.memory_limit = r.memory_limit;
-    status.queue_items = lane.items as u64;
-    status.queue_bytes = lane.bytes as u64;
-    status.missed = lane.dropped + lane.missed;
+    status.queue_items = queued.items as u64;
+    status.queue_bytes = queued.bytes as u64;
+    status.missed = queued.missed;
     status.set_aside = r.set_aside;
     status.restarts = r.restarts;
     status.last_error = r

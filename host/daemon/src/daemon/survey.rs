@@ -133,8 +133,9 @@ fn dry_run(
     let file = &load.file;
     let told = |error| refusal(&error, found);
     let compiled = (host.compile(&load.wasm, &file.grants, &file.limits)).map_err(told)?;
+    file.suits(compiled.summary.features)?;
     let outlets = Outlets::plan(name, &file.sink, &Outlets::default(), &loaded.home);
-    let setup = setup(&load.file, name, outlets.publishers())?;
+    let setup = setup(file, name, 0, outlets.publishers())?;
     let candidate = Candidate::prepare(host, &compiled, &setup).map_err(told)?;
     Ok(candidate.description.version)
 }

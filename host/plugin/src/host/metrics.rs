@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 /// The series of one plugin, over all of its instances.
 pub(crate) struct Series {
     name: Arc<str>,
+    /// Which of a plugin's instances sets its gauges: those of others would be hidden.
+    shard: Option<String>,
     limit: usize,
     known: Mutex<HashMap<String, Kind>>,
 }
@@ -78,9 +80,10 @@ impl Ctx {
 // === impl Series ===
 
 impl Series {
-    pub(crate) fn new(plugin: &str, limit: usize) -> Self {
+    pub(crate) fn new(plugin: &str, shard: Option<usize>, limit: usize) -> Self {
         Self {
             name: plugin.into(),
+            shard: shard.map(|number| number.to_string()),
             limit,
             known: Mutex::default(),
         }
@@ -107,7 +110,10 @@ impl Series {
         let plugin = self.name.to_string();
         match kind {
             Kind::Counter => Handle::Counter(metrics::counter!(name, "plugin" => plugin)),
-            Kind::Gauge => Handle::Gauge(metrics::gauge!(name, "plugin" => plugin)),
+            Kind::Gauge => Handle::Gauge(match self.shard.clone() {
+                Some(shard) => metrics::gauge!(name, "plugin" => plugin, "shard" => shard),
+                None => metrics::gauge!(name, "plugin" => plugin),
+            }),
         }
     }
 
@@ -146,7 +152,7 @@ mod tests {
 
     #[test]
     fn series_are_bounded_and_keep_their_kind() {
-        let series = Series::new("p", 2);
+        let series = Series::new("p", None, 2);
         assert_eq!(series.admit("a", Kind::Counter), Ok(()));
         assert_eq!(series.admit("b", Kind::Gauge), Ok(()));
         assert_eq!(series.admit("c", Kind::Gauge), Err("series"));

@@ -1,4 +1,8 @@
 //! `wasi:random`: hash maps want seeds. Pseudo-random, not for secrets.
+//!
+//! The seed of hash maps is the same in all instances of a plugin, and unknown outside:
+//! state that holds hashes can then be moved between any of them, and no engine chooses
+//! where its hashes fall.
 
 use crate::bindings::wasi::wasi::random::{insecure, insecure_seed, random};
 use crate::ctx::{Ctx, Ended};
@@ -41,6 +45,6 @@ impl insecure::Host for Ctx {
 
 impl insecure_seed::Host for Ctx {
     fn insecure_seed(&mut self) -> Result<(u64, u64)> {
-        Ok((self.rng.next_u64(), self.rng.next_u64()))
+        Ok(self.hash_seed)
     }
 }

@@ -14,7 +14,7 @@ use crate::handover::{Moved, Moving, PIECE_BYTES, Step};
 use crate::mailbox::{Mailbox, Other};
 use crate::meter::Meter;
 use crate::runner::{Candidate, Kit, RunnerConfig};
-use crate::trail::Trail;
+use crate::trail::Pen;
 use crate::{CallError, Feed, Instance, OnFailure, State};
 use parked::Parked;
 use penstock_event::{Batch, Change, ColumnSet, GapReason, Item, Position, SourceId, Wakeups};
@@ -46,7 +46,7 @@ pub(crate) struct Worker {
     to_move: VecDeque<SyncSender<Moved>>,
     parked: Parked,
     part: Part,
-    trail: Arc<Trail>,
+    trail: Pen,
     /// Items and lookups that the published status does not show yet.
     unpublished: u32,
     published: Instant,
@@ -94,7 +94,7 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         meter: Meter,
         config: RunnerConfig,
-        trail: Arc<Trail>,
+        trail: Pen,
     ) -> Self {
         let kit = candidate.kit.clone();
         Self {
@@ -221,7 +221,7 @@ impl Worker {
     /// From now on it is this to the others.
     fn play(&mut self, role: Role) {
         if let Role::Lead(Some(trail)) = &role {
-            self.applied.had(trail.marks().unwrap_or_default());
+            self.applied.had(trail.known());
         }
         self.part = Part::take(role, Some(&mut self.part));
         self.meter.leads = self.part.speaks();

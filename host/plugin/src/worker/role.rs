@@ -51,7 +51,7 @@ impl Part {
         };
         match role {
             Role::Lead(None) => Self::leads(had),
-            Role::Lead(Some(trail)) => Self::leads(trail.marks().unwrap_or_default()),
+            Role::Lead(Some(trail)) => Self::leads(trail.known()),
             Role::Hold => Self::Holds { had },
             Role::Follow(trail, shadow) => {
                 trail.follow(shadow);
@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn a_follower_never_gets_ahead() {
-        let trail = Arc::new(Trail::default());
+        let trail = Trail::new(1);
         let mut part = Part::take(Role::Follow(trail.clone(), false), None);
         assert!(!part.may(&up_to(0)), "nothing is known of it");
-        trail.all([(A, mark(0, 3))].into_iter());
+        trail.pen(0).all([(A, mark(0, 3))].into_iter());
         assert!(part.may(&up_to(2)) && !part.may(&up_to(3)) && !part.may(&reset()));
         trail.note(A, mark(0, 4), None);
         assert!(part.may(&up_to(3)) && part.mutes(&up_to(3)));
@@ -228,9 +228,9 @@ mod tests {
 
     #[test]
     fn who_takes_over_speaks_from_where_the_other_ended() {
-        let trail = Arc::new(Trail::default());
+        let trail = Trail::new(1);
         let mut part = Part::take(Role::Follow(trail.clone(), false), None);
-        trail.all([(A, mark(0, 3))].into_iter());
+        trail.pen(0).all([(A, mark(0, 3))].into_iter());
         part = {
             let next = Part::take(Role::Lead(Some(trail.clone())), Some(&mut part));
             drop(part);
@@ -253,10 +253,10 @@ mod tests {
 
     #[test]
     fn a_source_that_comes_back_is_heard_again() {
-        let trail = Arc::new(Trail::default());
+        let trail = Trail::new(1);
         let left = Item::Change(Change::Left(A));
         let mut part = Part::take(Role::Follow(trail.clone(), false), None);
-        trail.all([(A, mark(0, 3))].into_iter());
+        trail.pen(0).all([(A, mark(0, 3))].into_iter());
         assert!(part.may(&joined()) && !part.may(&left));
         trail.note(A, Mark::END, None);
         assert!(part.may(&left));

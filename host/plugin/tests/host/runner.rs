@@ -2,7 +2,10 @@
 
 use crate::common::{batch, candidate, joined, query, until};
 use penstock_event::{Answer, By, Change, Item, LookupError, SourceId};
-use penstock_plugin::{Feed, Limits, Reply, Restarts, Role, Runner, RunnerConfig, State, Waiting};
+use penstock_plugin::{
+    Feed, Heirs, Limits, Pen, Reply, Restarts, Role, Runner, RunnerConfig, State, Trail, Waiting,
+    hand_over_all,
+};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, channel};
@@ -76,6 +79,11 @@ impl Feed for Tape {
     }
 }
 
+/// The only instance of its plugin.
+fn pen() -> Pen {
+    Trail::new(1).pen(0)
+}
+
 fn start(limits: Limits, give_up: u32) -> (Runner, Tape) {
     let tape = Tape::default();
     tape.push(Item::Change(joined(1)));
@@ -90,8 +98,14 @@ fn start(limits: Limits, give_up: u32) -> (Runner, Tape) {
         ..RunnerConfig::default()
     };
     let candidate = candidate(limits, "{}").unwrap();
-    let runner =
-        Runner::start(candidate, Box::new(tape.clone()), config, Role::Lead(None)).unwrap();
+    let runner = Runner::start(
+        candidate,
+        Box::new(tape.clone()),
+        config,
+        Role::Lead(None),
+        pen(),
+    )
+    .unwrap();
     (runner, tape)
 }
 
@@ -232,7 +246,7 @@ fn follower(leader: &Runner) -> (Runner, Tape) {
     let next = candidate(Limits::default(), r#"{"other":1}"#).unwrap();
     let role = Role::Follow(leader.trail().clone(), false);
     let config = RunnerConfig::default();
-    let runner = Runner::start(next, Box::new(tape.clone()), config, role).unwrap();
+    let runner = Runner::start(next, Box::new(tape.clone()), config, role, pen()).unwrap();
     (runner, tape)
 }
 
@@ -335,7 +349,7 @@ fn state_moves_to_a_candidate_while_the_old_one_goes_on() {
     rest.push(Item::Change(joined(2)));
     rest.batch(10);
     let config = RunnerConfig::default();
-    let new = Runner::start(next, Box::new(rest), config, Role::Lead(None)).unwrap();
+    let new = Runner::start(next, Box::new(rest), config, Role::Lead(None), pen()).unwrap();
     until("its batch", || batches(&new) == 1);
     let answer = ask(&new).unwrap();
     let at = |i: usize| answer.positions[i].position.map(|p| p.sequence);
@@ -426,4 +440,76 @@ fn lookups_without_end_do_not_hold_batches_up() {
         stop.store(true, Relaxed);
     });
     until("lookups", || runner.status().lookups > 0);
+}
+
+/// Two instances of one plugin, a source each: 2 and 3.
+fn shards(role: &Role) -> (Vec<Runner>, Vec<Tape>) {
+    let trail = Trail::new(2);
+    let shard = |number: usize| {
+        let tape = Tape::default();
+        tape.push(Item::Change(joined(2 + number as u32)));
+        let candidate = candidate(Limits::default(), r#"{"other":1}"#).unwrap();
+        let (config, pen) = (RunnerConfig::default(), trail.pen(number));
+        let feed = Box::new(tape.clone());
+        let runner = Runner::start(candidate, feed, config, role.clone(), pen).unwrap();
+        (runner, tape)
+    };
+    (0..2).map(shard).unzip()
+}
+
+fn feed(tapes: &[Tape], sequences: std::ops::Range<u64>) {
+    for (tape, source) in tapes.iter().zip(2..) {
+        for sequence in sequences.clone() {
+            tape.push(Item::Batch(batch(source, sequence)));
+        }
+    }
+}
+
+#[test]
+fn shards_follow_hold_and_lead_as_one() {
+    let (old, tapes) = shards(&Role::Lead(None));
+    feed(&tapes, 0..5);
+    let trail = old[0].trail();
+    // Other sources, other instances: who follows does not care.
+    let (new, others) = shards(&Role::Follow(trail.clone(), false));
+    feed(&others, 0..9);
+    until("5 batches each", || new.iter().all(|r| batches(r) == 5));
+    assert_eq!(new[0].trail().behind(trail, |_| true), Some(0));
+    assert!(Runner::play_all(&old, &Role::Hold, SOON));
+    feed(&tapes, 5..9);
+    let lead = Role::Lead(Some(trail.clone()));
+    assert!(Runner::play_all(&new, &lead, SOON));
+    until("the rest", || new.iter().all(|r| batches(r) == 9));
+    assert!(old.iter().all(|r| batches(r) == 5), "they hold");
+    let follow = Role::Follow(new[0].trail().clone(), false);
+    assert!(Runner::play_all(&old, &follow, SOON));
+    until("what they missed", || old.iter().all(|r| batches(r) == 9));
+}
+
+#[test]
+fn state_moves_by_source_from_two_instances_to_three() {
+    let (old, tapes) = shards(&Role::Lead(None));
+    feed(&tapes, 0..4);
+    until("4 batches each", || old.iter().all(|r| batches(r) == 4));
+    let make = |_| candidate(Limits::default(), r#"{"other":1}"#).unwrap();
+    let mut next: Vec<_> = (0..3).map(make).collect();
+    let from: Vec<&Runner> = old.iter().collect();
+    let pasts = {
+        let heirs = Heirs::new(&mut next, |source| Some(source.id.0 as usize % 3));
+        hand_over_all(&from, heirs, SOON).unwrap()
+    };
+    let known = |i: usize| -> Vec<(u32, u64)> {
+        let positions = pasts[i].positions.iter();
+        positions.map(|(id, p)| (id.0, p.sequence)).collect()
+    };
+    assert_eq!((known(0), known(1)), (vec![(3, 3)], vec![]));
+    assert_eq!(known(2), [(2, 3)]);
+    assert!(pasts.iter().all(|past| past.anew.is_empty()));
+
+    // Nobody is to get 3: it goes with those that had it.
+    let mut next: Vec<_> = (0..2).map(make).collect();
+    let heirs = Heirs::new(&mut next, |source| (source.id.0 == 2).then_some(1));
+    let pasts = hand_over_all(&from, heirs, SOON).unwrap();
+    let sources: Vec<_> = pasts.iter().map(|past| past.positions.len()).collect();
+    assert_eq!(sources, [0, 1]);
 }

@@ -22,9 +22,13 @@ fn what_is_under_way_is_finished_and_what_comes_is_refused() {
         until("the HTTP door shut", || {
             TcpStream::connect(address).is_err()
         });
-        let second = client.send(None, &query("m", &[1])).unwrap();
-        let (id, refused) = client.receive(Duration::from_secs(10)).unwrap();
-        assert_eq!((id, refused.unwrap_err().code), (second, Code::Closing));
+        // The doors shut one after the other.
+        until("the ZeroMQ door shut", || {
+            let second = client.send(None, &query("m", &[1])).unwrap();
+            let (id, answer) = client.receive(Duration::from_secs(10)).unwrap();
+            assert_eq!(id, second);
+            answer.is_err_and(|refused| refused.code == Code::Closing)
+        });
         for kept in room.kept.lock().unwrap().drain(..) {
             (kept.reply)(Ok(answer(5)));
         }

@@ -28,6 +28,7 @@ mod query;
 mod query_cli;
 mod relayed;
 mod rig;
+mod shards;
 mod shutdown;
 mod soak;
 mod stall;

@@ -27,6 +27,7 @@ const ENOUGH: Duration = Duration::from_secs(2);
 
 Each round is a new instance that gets all batches; the first round is not counted.
 Without --frames: 2000 batches, each of 4 prompts of 16 blocks that come and go.
+`shards` in the TOML file does not matter here: it is one instance that is measured.
 Exit codes: 0 measured; 1 a call failed.")]
 pub struct Args {
     /// The component.

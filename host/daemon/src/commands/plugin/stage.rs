@@ -56,6 +56,8 @@ impl Stage {
         let (grants, limits) = (&settings.file.grants, &settings.file.limits);
         let compiled = host.compile(&wasm, grants, limits);
         let compiled = compiled.map_err(|e| refusal(file, &wasm, &e))?;
+        let suits = settings.file.suits(compiled.summary.features);
+        suits.map_err(|why| anyhow!("{} would not be loaded: {why}", file.display()))?;
         Ok(Self {
             host,
             settings,

@@ -55,10 +55,10 @@ fn run(plugins: &Plugins, checkpoints: &Checkpoints, ended: &Receiver<()>) {
             let since = last.entry(name.to_owned()).or_insert_with(Instant::now);
             ending || since.elapsed() >= every
         });
-        for (name, runner, state) in due {
+        for (name, shards, state) in due {
             last.insert(name.clone(), Instant::now());
             let begun = Instant::now();
-            match checkpoints.write(&name, &runner, state) {
+            match checkpoints.write(&name, &shards, &plugins.sources, state) {
                 Ok(bytes) => {
                     let took = begun.elapsed();
                     tracing::debug!(plugin = name, bytes, "checkpoint written in {took:?}");

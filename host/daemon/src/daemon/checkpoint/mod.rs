@@ -8,16 +8,20 @@
 //! ```
 //! Only what leads is written. A damaged file is passed over for the one before it.
 
+mod carry;
 mod file;
 mod keeper;
+mod key;
 
 pub use keeper::Keeper;
+pub use key::hash_key;
 
+use super::shards::Shards;
 use anyhow::{Context, Result};
 use file::{Reader, Record, Writer, numbered};
+use penstock_event::SourceInfo;
 use penstock_ingest::{Resume, Sources};
-use penstock_plugin::{At, Candidate, HandoverError, Moved, Past, Runner};
-use penstock_route::Filter;
+use penstock_plugin::{At, HandoverError, Heirs, Moved, Past, State};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,22 +81,20 @@ impl Checkpoints {
         points.collect()
     }
 
-    /// Gives a candidate what its plugin held, of the sources that it is to get. None:
-    /// there is nothing.
-    pub fn restore(
+    /// Gives candidates what their plugin held, each of the sources that it is to get. As
+    /// many shards as were written need not come back. None: there is nothing.
+    pub fn restore<F: Fn(&SourceInfo) -> Option<usize>>(
         &self,
         plugin: &str,
-        candidate: &mut Candidate,
+        mut heirs: Heirs<'_, F>,
         sources: &Sources,
-        filter: &Filter,
         state: bool,
-    ) -> Result<Option<Past>, HandoverError> {
+    ) -> Result<Option<Vec<Past>>, HandoverError> {
         let found = self.lock().get(plugin).cloned();
         let Some(found) = found.filter(|found| found.state == state) else {
             return Ok(None);
         };
         let begun = Instant::now();
-        let mut heir = candidate.heir();
         let mut read = || -> Result<(), Wrong> {
             let mut reader = Reader::open(&found.path).map_err(Wrong::File)?;
             let mut resume = None;
@@ -102,21 +104,20 @@ impl Checkpoints {
                     Record::Begin(name) => {
                         let state = sources.by_name(&name);
                         let point = found.points.get(&name);
-                        resume = point.cloned().zip(state).filter(|(point, state)| {
-                            point.fits(state) && filter.matches(&state.info)
-                        });
+                        resume = point.cloned().zip(state);
+                        resume = resume.filter(|(point, state)| point.fits(state));
                         if let Some((_, state)) = &resume {
-                            heir.take(Moved::Begin(state.clone()))?;
+                            heirs.take(Moved::Begin(state.clone()))?;
                         }
                     }
                     Record::Piece(schema, bytes) => {
                         if resume.is_some() {
-                            heir.take(Moved::Piece(schema, bytes))?;
+                            heirs.take(Moved::Piece(schema, bytes))?;
                         }
                     }
                     Record::Done(_) => {
                         if let Some((point, _)) = resume.take() {
-                            heir.take(Moved::Done(At {
+                            heirs.take(Moved::Done(At {
                                 position: Some(point.mark.position),
                                 digest: Some(point.mark.digest),
                                 complete: point.complete,
@@ -135,17 +136,18 @@ impl Checkpoints {
                 tracing::error!(plugin, "checkpoint {}: {error:#}", found.path.display());
             }
         }
-        let past = heir.end()?;
-        let (took, of) = (begun.elapsed(), past.positions.len());
+        let pasts = heirs.end()?;
+        let of: usize = pasts.iter().map(|past| past.positions.len()).sum();
+        let took = begun.elapsed();
         tracing::info!(
             plugin,
             sources = of,
             "restored from a checkpoint in {took:?}"
         );
-        for (source, why) in &past.anew {
+        for (source, why) in pasts.iter().flat_map(|past| &past.anew) {
             tracing::warn!(plugin, %source, "state not restored, fed anew: {why}");
         }
-        Ok(Some(past))
+        Ok(Some(pasts))
     }
 
     /// A plugin runs: what it held before is of no use any more.
@@ -153,15 +155,22 @@ impl Checkpoints {
         self.lock().remove(plugin);
     }
 
-    /// Writes what a plugin holds now: state, or positions alone.
-    pub fn write(&self, plugin: &str, runner: &Runner, state: bool) -> Result<u64> {
+    /// Writes what a plugin's shards hold now: state, or positions alone. One file of
+    /// all of them; what is of one that is down stays as it was in the file before.
+    pub fn write(
+        &self,
+        plugin: &str,
+        shards: &Shards,
+        sources: &Sources,
+        state: bool,
+    ) -> Result<u64> {
         let directory = self.directory.join(plugin);
         std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
         let mut writer = Writer::new(&directory)?;
         let plugin = plugin.to_owned();
         writer.record(&Record::Head { plugin, state })?;
         let mut current = None;
-        let whole = runner.copy(PATIENCE, |moved| {
+        let mut write = |writer: &mut Writer, moved| {
             let record = match moved {
                 Moved::Begin(state) => {
                     let name = state.info.name.to_string();
@@ -181,9 +190,23 @@ impl Checkpoints {
                 Moved::End => return Ok(()),
             };
             writer.record(&record)
-        })?;
-        anyhow::ensure!(whole, "the plugin ended, or was too slow");
+        };
+        let until = Instant::now() + PATIENCE;
+        let (up, down): (Vec<_>, Vec<_>) =
+            (shards.list.iter()).partition(|shard| shard.runner.status().state == State::Running);
+        anyhow::ensure!(!up.is_empty(), "the plugin is down");
+        for shard in up {
+            let left = until.saturating_duration_since(Instant::now());
+            let whole = (shard.runner).copy(left, |moved| write(&mut writer, moved))?;
+            anyhow::ensure!(whole, "the plugin ended, or was too slow");
+        }
         let older = numbered(&directory);
+        if let Some((_, last)) = older.first().filter(|_| !down.is_empty()) {
+            carry::over(last, &mut writer, state, |source| {
+                let known = sources.by_name(source);
+                known.is_some_and(|s| down.iter().any(|shard| shard.filter.matches(&s.info)))
+            })?;
+        }
         let next = older.first().map_or(1, |(number, _)| number + 1);
         let bytes = writer.finish(&directory.join(format!("{next}.checkpoint")))?;
         for (_, path) in older.iter().skip(KEPT - 1) {

@@ -5,9 +5,12 @@ use super::Worker;
 use crate::daemon::load::{Build, Load, refusal, setup};
 use crate::daemon::plugins::{Plugins, Running};
 use crate::daemon::scan::Found;
+use crate::daemon::shards::{Shard, Shards};
 use crate::daemon::sinks::Outlets;
+use penstock_event::SourceInfo;
 use penstock_plugin::{
-    Candidate, Features, Past, Role, Runner, RunnerConfig, Setup, Trail, in_background,
+    Candidate, Features, HandoverError, Heirs, Past, Pen, Role, Runner, RunnerConfig, Trail,
+    hand_over_all, in_background,
 };
 use penstock_route::{Filter, LaneConfig};
 use std::sync::Arc;
@@ -20,10 +23,16 @@ const HAND_OVER: Duration = Duration::from_secs(60);
 
 /// What a new build meets.
 struct Predecessor {
-    runner: Arc<Runner>,
+    shards: Shards,
     features: Features,
     effects_only: bool,
     outlets: Outlets,
+}
+
+/// A shard in the making.
+struct Seat {
+    candidate: Candidate,
+    filter: Filter,
 }
 
 impl Worker {
@@ -46,17 +55,6 @@ impl Worker {
 
     /// Starts a build: at once where nothing runs, else beside what does.
     pub(super) fn start(&mut self, name: &str, build: Arc<Build>) -> Result<(), String> {
-        self.start_after(name, build, None)
-    }
-
-    /// The same. What an instance before published up to the end of its trail is not
-    /// published again.
-    pub(super) fn start_after(
-        &mut self,
-        name: &str,
-        build: Arc<Build>,
-        gone: Option<Arc<Trail>>,
-    ) -> Result<(), String> {
         let plugins = self.plugins.clone();
         let summary = &build.compiled.summary;
         let features = summary.features;
@@ -68,78 +66,67 @@ impl Worker {
                 "{other} answers lookups already; say which is the default: `lookup` under [query]"
             ));
         }
+        build.file.suits(features)?;
         let effects_only = effects_only(&build);
         let before = predecessor(&plugins, name);
         let theirs = before.as_ref().map(|b| b.outlets.clone());
         let theirs = theirs.unwrap_or_default();
         let outlets = Outlets::plan(name, &build.file.sink, &theirs, &plugins.places.home);
-        let setup = setup(&build.file, name, outlets.publishers())?;
-        let mut candidate = prepare(&plugins, &build, &setup)?;
-        let filter = Filter::new(&build.file.sources);
+        let mut seats = seats(&plugins, name, &build, &outlets)?;
         if before.is_some() {
             // It may take over without seeing what came before: so it is seen here
             // whether it can handle that.
-            let recent = plugins.router.recent(&filter, candidate.wants(), RECENT);
-            let trial = prepare(&plugins, &build, &setup)?;
+            let filter = Filter::new(&build.file.sources);
+            let wants = seats.first().map(|seat| seat.candidate.wants());
+            let recent = plugins
+                .router
+                .recent(&filter, wants.unwrap_or_default(), RECENT);
+            let trial = seat(&plugins, name, &build, &outlets, 0)?.candidate;
             let tried = in_background(|| trial.try_out(&recent));
             tried.map_err(|e| format!("failed on recent batches: {e}"))?;
         }
         let inherits = features.state
             && (before.as_ref()).is_some_and(|before| before.hands_over(features, effects_only));
-        let past = match &before {
+        let pasts = match &before {
             Some(before) if before.hands_over(features, effects_only) => {
-                inherit(name, &before.runner, &mut candidate)?
+                inherit(name, &before.shards, &mut seats)?
             }
-            Some(_) => Past::default(),
-            None => restored(&plugins, name, &build, &setup, &mut candidate)?,
+            Some(_) => Vec::new(),
+            None => restored(&plugins, name, &build, &outlets, &mut seats)?,
         };
         self.drop_warming(name);
         if before.is_none() {
             let opened = outlets.open(&theirs, &plugins.context);
             opened.map_err(|e| e.to_string())?;
         }
-        let lane = plugins.router.open_from(
-            LaneConfig {
-                name: name.into(),
-                filter,
-                columns: candidate.wants(),
-                bytes: build.file.lane_bytes,
-                when_full: build.file.when_full,
-            },
-            &past.positions,
-        );
-        let feed = crate::daemon::feed::LaneFeed {
-            router: plugins.router.clone(),
-            lane: Arc::clone(&lane),
-            effects_only,
-        };
-        let config = RunnerConfig {
-            max_lookups: plugins.max_lookups,
-            on_failure: build.file.on_failure,
-            restarts: build.file.restarts.clone(),
-            set_aside: plugins.places.set_aside.clone(),
-        };
         let role = match &before {
-            Some(before) => {
-                Role::Follow(before.runner.trail().clone(), build.file.swap.shadow_s > 0)
-            }
-            None => Role::Lead(gone),
+            Some(before) => Role::Follow(before.shards.trail.clone(), build.file.swap.shadow_s > 0),
+            None => Role::Lead(None),
         };
-        let runner = match Runner::start(candidate, Box::new(feed), config, role) {
-            Ok(runner) => Arc::new(runner),
-            Err(e) => {
-                plugins.router.close(&lane);
-                return Err(format!("no thread to be had: {e}"));
-            }
+        let mut shards = Shards {
+            list: Vec::new(),
+            trail: Trail::new(seats.len()),
         };
+        let pasts = pasts
+            .into_iter()
+            .chain(std::iter::repeat_with(Past::default));
+        for (number, (seat, past)) in seats.into_iter().zip(pasts).enumerate() {
+            let pen = shards.trail.pen(number);
+            match begin(&plugins, name, &build, seat, &past, role.clone(), pen) {
+                Ok(shard) => shards.list.push(shard),
+                Err(why) => {
+                    shards.retire(&plugins.router, Duration::ZERO);
+                    return Err(why);
+                }
+            }
+        }
         if let Some(checkpoints) = &plugins.checkpoints {
             checkpoints.taken(name);
         }
         let mut table = plugins.lock();
         let entry = table.entry(name.into()).or_default();
         let new = Running {
-            runner,
-            lane,
+            shards,
             features,
             effects_only,
             inherits,
@@ -192,16 +179,98 @@ fn predecessor(plugins: &Plugins, name: &str) -> Option<Predecessor> {
     let table = plugins.lock();
     let running = table.get(name)?.running.as_ref()?;
     Some(Predecessor {
-        runner: running.runner.clone(),
+        shards: running.shards.clone(),
         features: running.features,
         effects_only: running.effects_only,
         outlets: running.outlets.clone(),
     })
 }
 
-fn prepare(plugins: &Plugins, build: &Build, setup: &Arc<Setup>) -> Result<Candidate, String> {
-    let candidate = Candidate::prepare(&plugins.host, &build.compiled, setup);
-    candidate.map_err(|e| refusal(&e, &build.found))
+/// An instance for each shard.
+fn seats(
+    plugins: &Plugins,
+    name: &str,
+    build: &Build,
+    outlets: &Outlets,
+) -> Result<Vec<Seat>, String> {
+    let shards = 0..build.file.shards;
+    shards
+        .map(|number| seat(plugins, name, build, outlets, number))
+        .collect()
+}
+
+fn seat(
+    plugins: &Plugins,
+    name: &str,
+    build: &Build,
+    outlets: &Outlets,
+    number: u32,
+) -> Result<Seat, String> {
+    let setup = setup(&build.file, name, number as usize, outlets.publishers())?;
+    let candidate = Candidate::prepare(&plugins.host, &build.compiled, &setup);
+    Ok(Seat {
+        candidate: candidate.map_err(|e| refusal(&e, &build.found))?,
+        filter: Filter::new(&build.file.sources).shard(number, build.file.shards),
+    })
+}
+
+/// Opens a shard's lane, and starts its thread.
+fn begin(
+    plugins: &Plugins,
+    name: &str,
+    build: &Build,
+    seat: Seat,
+    past: &Past,
+    role: Role,
+    pen: Pen,
+) -> Result<Shard, String> {
+    let lane = plugins.router.open_from(
+        LaneConfig {
+            name: name.into(),
+            filter: seat.filter.clone(),
+            columns: seat.candidate.wants(),
+            bytes: build.file.lane_bytes,
+            when_full: build.file.when_full,
+        },
+        &past.positions,
+    );
+    let feed = crate::daemon::feed::LaneFeed {
+        router: plugins.router.clone(),
+        lane: Arc::clone(&lane),
+        effects_only: effects_only(build),
+    };
+    let config = RunnerConfig {
+        max_lookups: plugins.max_lookups,
+        on_failure: build.file.on_failure,
+        restarts: build.file.restarts.clone(),
+        set_aside: (plugins.places.state.as_ref()).map(|state| state.join("set-aside")),
+    };
+    match Runner::start(seat.candidate, Box::new(feed), config, role, pen) {
+        Ok(runner) => Ok(Shard {
+            runner: Arc::new(runner),
+            lane,
+            filter: seat.filter,
+        }),
+        Err(e) => {
+            plugins.router.close(&lane);
+            Err(format!("no thread to be had: {e}"))
+        }
+    }
+}
+
+/// Another instance in the place of a shard that is disabled. What that one published is
+/// not published again.
+pub(super) fn replace(
+    plugins: &Plugins,
+    name: &str,
+    build: &Build,
+    outlets: &Outlets,
+    (shards, number): (&Shards, usize),
+) -> Result<Shard, String> {
+    let seat = seat(plugins, name, build, outlets, number as u32)?;
+    let role = Role::Lead(Some(shards.trail.clone()));
+    let pen = shards.trail.pen(number);
+    begin(plugins, name, build, seat, &Past::default(), role, pen)
 }
 
 /// Goes on from a checkpoint, if there is one. A plugin that fails on its own state is
@@ -210,38 +279,78 @@ fn restored(
     plugins: &Plugins,
     name: &str,
     build: &Build,
-    setup: &Arc<Setup>,
-    candidate: &mut Candidate,
-) -> Result<Past, String> {
+    outlets: &Outlets,
+    seats: &mut Vec<Seat>,
+) -> Result<Vec<Past>, String> {
     let Some(checkpoints) = &plugins.checkpoints else {
-        return Ok(Past::default());
+        return Ok(Vec::new());
     };
-    let filter = Filter::new(&build.file.sources);
     let state = build.compiled.summary.features.state;
     if !state && !effects_only(build) {
-        return Ok(Past::default());
+        return Ok(Vec::new());
     }
-    match checkpoints.restore(name, candidate, &plugins.sources, &filter, state) {
-        Ok(past) => Ok(past.unwrap_or_default()),
+    let restored = with_heirs(seats, |heirs| {
+        checkpoints.restore(name, heirs, &plugins.sources, state)
+    });
+    match restored {
+        Ok(pasts) => Ok(pasts.unwrap_or_default()),
         Err(error) => {
             tracing::error!(plugin = name, "checkpoint not used, fed anew: {error}");
-            *candidate = prepare(plugins, build, setup)?;
-            Ok(Past::default())
+            *seats = self::seats(plugins, name, build, outlets)?;
+            Ok(Vec::new())
         }
     }
 }
 
-/// Takes over what the running build holds. What cannot be taken over is fed anew.
-fn inherit(name: &str, from: &Runner, candidate: &mut Candidate) -> Result<Past, String> {
+/// Takes over what the running build holds, each shard of its sources. What cannot be
+/// taken over is fed anew.
+fn inherit(name: &str, from: &Shards, seats: &mut [Seat]) -> Result<Vec<Past>, String> {
     let begun = Instant::now();
-    let past = in_background(|| from.hand_over(candidate, HAND_OVER));
-    let past = past.map_err(|e| e.to_string())?;
-    let (took, sources) = (begun.elapsed(), past.positions.len());
+    let pasts = in_background(|| match &from.list[..] {
+        // No source changes its shard.
+        from if from.len() == seats.len() => side_by_side(from, seats),
+        _ => with_heirs(seats, |heirs| {
+            let from: Vec<_> = from.runners().collect();
+            hand_over_all(&from, heirs, HAND_OVER)
+        }),
+    });
+    let pasts = pasts.map_err(|e| e.to_string())?;
+    let sources: usize = pasts.iter().map(|past| past.positions.len()).sum();
+    let took = begun.elapsed();
     tracing::info!(plugin = name, sources, "state taken over in {took:?}");
+    let anew: Vec<_> = pasts.iter().flat_map(|past| &past.anew).collect();
     metrics::counter!("penstock_plugin_fed_anew_total", "plugin" => name.to_string())
-        .increment(past.anew.len() as u64);
-    for (source, why) in &past.anew {
+        .increment(anew.len() as u64);
+    for (source, why) in anew {
         tracing::warn!(plugin = name, %source, "state not taken over, fed anew: {why}");
     }
-    Ok(past)
+    Ok(pasts)
+}
+
+/// Each shard to the one in its place.
+fn side_by_side(from: &[Shard], seats: &mut [Seat]) -> Result<Vec<Past>, HandoverError> {
+    std::thread::scope(|scope| {
+        let move_one =
+            |(from, to): (&Shard, &mut Seat)| from.runner.hand_over(&mut to.candidate, HAND_OVER);
+        let pairs = from.iter().zip(seats);
+        let moves: Vec<_> = pairs
+            .map(|pair| scope.spawn(move || move_one(pair)))
+            .collect();
+        let join = |moved: std::thread::ScopedJoinHandle<'_, _>| match moved.join() {
+            Ok(past) => past,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        moves.into_iter().map(join).collect()
+    })
+}
+
+/// Each source is the heir's whose filter has it.
+fn with_heirs<T>(
+    seats: &mut [Seat],
+    work: impl FnOnce(Heirs<'_, &dyn Fn(&SourceInfo) -> Option<usize>>) -> T,
+) -> T {
+    let filters: Vec<_> = seats.iter().map(|seat| seat.filter.clone()).collect();
+    let owner = |source: &SourceInfo| filters.iter().position(|f| f.matches(source));
+    let candidates = seats.iter_mut().map(|seat| &mut seat.candidate);
+    work(Heirs::new(candidates, &owner))
 }

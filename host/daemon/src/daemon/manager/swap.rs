@@ -14,11 +14,11 @@
 //! other way round, so that the one before can take over as well.
 
 use super::Worker;
-use crate::daemon::plugins::{Probation, Running, WARM_UP};
+use super::start::replace;
+use crate::daemon::plugins::{Handle, Probation, Running, WARM_UP};
+use crate::daemon::shards::Shards;
 use crate::daemon::sinks::Outlets;
-use penstock_event::SourceId;
-use penstock_plugin::{Role, Runner, State, Status};
-use std::collections::HashSet;
+use penstock_plugin::{Role, State, Status};
 use std::time::{Duration, Instant};
 
 /// Batches that a caught-up build may be behind, events flowing.
@@ -69,14 +69,14 @@ impl Worker {
             self.warming_since.remove(name);
             return Verdict::Wait;
         };
-        let status = new.runner.status();
+        let status = new.shards.status();
         if status.restarts > 0 || status.last_error.is_some() {
             let error = status.last_error;
             let error = error.map(|e| format!("{}: {}", e.call, e.message));
             let error = error.unwrap_or_default();
             return Verdict::Refuse(format!("failed while catching up: {error}"));
         }
-        let missed = new.lane.status().missed;
+        let missed = new.shards.queued().missed;
         if new.inherits && missed > 0 {
             return Verdict::Refuse(format!(
                 "could not keep up while catching up: {missed} batches were neither with the \
@@ -84,8 +84,8 @@ impl Worker {
             ));
         }
         let shadow = new.shadow();
-        let reads = self.plugins.router.reads(&new.lane);
-        let behind = lag(&old.runner, &new.runner, &reads);
+        let reads = new.shards.reads(&self.plugins.router);
+        let behind = new.shards.lag(&old.shards, &reads);
         let caught_up = behind.is_some_and(|b| b <= FEW);
         match since.elapsed() {
             passed if caught_up && passed >= shadow => Verdict::Take,
@@ -106,29 +106,29 @@ impl Worker {
         let Some((old, new)) = found else {
             return Ok(());
         };
-        let reads = plugins.router.reads(&new.lane);
+        let reads = new.shards.reads(&plugins.router);
         let late = (self.warming_since.get(name)).is_some_and(|s| s.elapsed() > new.patience);
         let patience = if late { LAST_HOLD } else { HOLD };
         let held = Instant::now();
         let holds = old
-            .runner
+            .shards
             .play(Role::Hold, if late { ROLE } else { patience });
-        let stands = || lag(&old.runner, &new.runner, &reads) == Some(0);
+        let stands = || new.shards.lag(&old.shards, &reads) == Some(0);
         while holds && !stands() && held.elapsed() < patience {
             std::thread::sleep(Duration::from_micros(200));
         }
         let caught_up = stands();
         if !holds || (!caught_up && !late) {
             // Busier than it seemed: another time.
-            old.runner.play(Role::Lead(None), ROLE);
+            old.shards.play(Role::Lead(None), ROLE);
             return Ok(());
         }
         if let Err(error) = new.outlets.open(&old.outlets, &plugins.context) {
-            old.runner.play(Role::Lead(None), ROLE);
+            old.shards.play(Role::Lead(None), ROLE);
             return Err(error.to_string());
         }
-        let after = Some(old.runner.trail().clone());
-        new.runner.play(Role::Lead(after), ROLE);
+        let after = Some(old.shards.trail.clone());
+        new.shards.play(Role::Lead(after), ROLE);
         let pause = held.elapsed();
         let since = self.warming_since.remove(name);
         let mut table = plugins.lock();
@@ -140,7 +140,7 @@ impl Worker {
         };
         let rules = warming.build.file.swap.clone();
         entry.generations = warming.generation;
-        let shadow = warming.runner.status().shadow;
+        let shadow = warming.shards.status().shadow;
         let replaced = entry.running.replace(warming);
         let older = entry.before.take();
         entry.previous = replaced.as_ref().map(|old| old.build.clone());
@@ -148,7 +148,7 @@ impl Worker {
             entry.previous = None;
         }
         let stays = rules.probation_s > 0 && rules.probation_batches > 0;
-        let begun = || Probation::begin(&rules, old.runner.status(), new.runner.status());
+        let begun = || Probation::begin(&rules, old.shards.status(), new.shards.status());
         entry.probation = stays.then(begun);
         let replaced = match stays {
             true => {
@@ -159,8 +159,8 @@ impl Worker {
         };
         drop(table);
         if stays {
-            let trail = new.runner.trail().clone();
-            old.runner.play(Role::Follow(trail, false), ROLE);
+            let trail = new.shards.trail.clone();
+            old.shards.play(Role::Follow(trail, false), ROLE);
         }
         let kept = [
             Some(new.outlets.clone()),
@@ -229,7 +229,7 @@ impl Worker {
             let Some(before) = &entry.before else {
                 continue;
             };
-            let (new, old) = (running.runner.status(), before.runner.status());
+            let (new, old) = (running.shards.status(), before.shards.status());
             let worse = compare(probation, &new, &old);
             let over = probation.over(&new);
             let lost = old.state != State::Running || old.restarts > probation.old.restarts;
@@ -258,50 +258,79 @@ impl Worker {
     fn disable(&self) {
         let table = self.plugins.lock();
         let running = table.values().filter_map(|e| e.running.as_ref());
-        let failed = running.filter(|r| r.runner.status().state == State::Failed);
-        let lanes: Vec<_> = failed.map(|r| r.lane.clone()).collect();
+        let shards = running.flat_map(|r| &r.shards.list);
+        let failed = shards.filter(|s| s.runner.status().state == State::Failed);
+        let lanes: Vec<_> = failed.map(|s| s.lane.clone()).collect();
         drop(table);
         for lane in lanes {
             self.plugins.router.close(&lane);
         }
     }
 
-    /// An operator's wish: a plugin that is down runs again.
+    /// An operator's wish: a plugin that is down runs again, those of its shards that do
+    /// not run.
     pub(super) fn restart_by_hand(&mut self, name: &str) -> Result<u64, String> {
-        let mut table = self.plugins.lock();
-        let entry = table.get_mut(name);
-        let entry = entry.ok_or_else(|| format!("no plugin is called {name}"))?;
-        let running = entry.running.as_ref().ok_or("it was not loaded")?;
-        let build = running.build.clone();
-        match running.runner.status().state {
-            State::Failed => {
-                let gone = entry.running.take();
-                drop(table);
-                let Some(gone) = gone else {
-                    return Err("it was not loaded".into());
-                };
-                // Who holds has written all of its marks.
-                gone.runner.play(Role::Hold, ROLE);
-                let kept = gone.outlets.clone();
-                let trail = gone.runner.trail().clone();
-                kept.retire(&[]);
-                if let Err(why) = self.start_after(name, build, Some(trail)) {
-                    if let Some(entry) = self.plugins.lock().get_mut(name) {
-                        entry.running = Some(gone);
-                    }
-                    return Err(why);
+        let plugins = self.plugins.clone();
+        let (handle, build, generation) = {
+            let table = plugins.lock();
+            let entry = table.get(name);
+            let entry = entry.ok_or_else(|| format!("no plugin is called {name}"))?;
+            let running = entry.running.as_ref().ok_or("it was not loaded")?;
+            (running.handle(), running.build.clone(), running.generation)
+        };
+        let Handle {
+            shards, outlets, ..
+        } = handle;
+        let states = shards.runners().map(|runner| runner.status().state);
+        let states: Vec<_> = states.collect();
+        if states.iter().all(|state| *state == State::Running) {
+            return Err("it runs".into());
+        }
+        let mut made = Vec::new();
+        for (number, (shard, state)) in shards.list.iter().zip(&states).enumerate() {
+            match state {
+                State::Running => {}
+                State::Failed => {
+                    // Who holds has written all of its marks.
+                    shard.runner.play(Role::Hold, ROLE);
+                    plugins.router.close(&shard.lane);
+                    let new = replace(&plugins, name, &build, &outlets, (&shards, number));
+                    made.push((number, new));
                 }
-                self.plugins.retire(gone, Duration::ZERO);
-            }
-            State::Running => return Err("it runs".into()),
-            _ => {
-                running.runner.revive();
-                return Ok(running.generation);
+                _ => shard.runner.revive(),
             }
         }
-        let table = self.plugins.lock();
-        let runs = table.get(name).and_then(|e| e.running.as_ref());
-        Ok(runs.map_or(0, |r| r.generation))
+        if made.is_empty() {
+            return Ok(generation);
+        }
+        let mut gone = Shards {
+            list: Vec::new(),
+            trail: shards.trail.clone(),
+        };
+        drop(shards);
+        let mut result = Err("the daemon ends".into());
+        let mut table = plugins.lock();
+        if let Some(entry) = table.get_mut(name)
+            && let Some(running) = entry.running.as_mut()
+        {
+            entry.generations += 1;
+            running.generation = entry.generations;
+            running.since = Instant::now();
+            result = Ok(running.generation);
+            for (number, new) in made {
+                match (new, running.shards.list.get_mut(number)) {
+                    (Ok(new), Some(old)) => gone.list.push(std::mem::replace(old, new)),
+                    (Ok(new), None) => gone.list.push(new),
+                    (Err(why), _) => result = Err(why),
+                }
+            }
+        } else {
+            gone.list
+                .extend(made.into_iter().filter_map(|(_, new)| new.ok()));
+        }
+        drop(table);
+        gone.retire(&plugins.router, Duration::ZERO);
+        result
     }
 
     /// The new build stays.
@@ -332,15 +361,15 @@ impl Worker {
             return false;
         };
         // A call that goes on is cut short when it is retired.
-        new.runner.play(Role::Hold, LAST_HOLD);
+        new.shards.play(Role::Hold, LAST_HOLD);
         if let Err(error) = old.outlets.open(&new.outlets, &plugins.context) {
             tracing::error!(
                 plugin = name,
                 "a sink of the build before cannot open: {error}"
             );
         }
-        let after = Some(new.runner.trail().clone());
-        old.runner.play(Role::Lead(after), ROLE);
+        let after = Some(new.shards.trail.clone());
+        old.shards.play(Role::Lead(after), ROLE);
         let mut table = plugins.lock();
         let Some(entry) = table.get_mut(name) else {
             return false;
@@ -409,12 +438,6 @@ impl Worker {
         self.plugins.retire(gone, Duration::ZERO);
         outlets.retire(kept);
     }
-}
-
-/// Batches that `new` has yet to handle to stand where `old` stands, of what it reads.
-fn lag(old: &Runner, new: &Runner, reads: &HashSet<SourceId>) -> Option<u64> {
-    let (ours, theirs) = (new.trail(), old.trail());
-    ours.behind(theirs, |source| reads.contains(&source))
 }
 
 /// Whether the new build refuses or fails more than the one before, and how much.

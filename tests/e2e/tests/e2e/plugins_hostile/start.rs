@@ -6,7 +6,12 @@ use penstock_testkit::wait;
 
 /// Build, fault, place, and what the operator is told.
 const FAULTS: &[(&str, &str, &str, &str)] = &[
-    ("faulty.describe-trap", "none", "on-batch", "`describe` failed: trap"),
+    (
+        "faulty.describe-trap",
+        "none",
+        "on-batch",
+        "`describe` failed: trap",
+    ),
     (
         "faulty.describe-loop",
         "none",
@@ -14,11 +19,21 @@ const FAULTS: &[(&str, &str, &str, &str)] = &[
         "`describe` failed: missed its deadline",
     ),
     ("faulty", "trap", "init", "`init` failed: trap"),
-    ("faulty", "loop", "init", "`init` failed: missed its deadline"),
+    (
+        "faulty",
+        "loop",
+        "init",
+        "`init` failed: missed its deadline",
+    ),
     ("faulty", "grow", "init", "`init` failed: out of memory"),
     ("faulty", "error", "init", "told to"),
     ("faulty", "trap", "interval", "`interval` failed: trap"),
-    ("faulty", "sleep", "interval", "`interval` failed: missed its deadline"),
+    (
+        "faulty",
+        "sleep",
+        "interval",
+        "`interval` failed: missed its deadline",
+    ),
 ];
 
 #[test]
