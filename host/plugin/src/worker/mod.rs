@@ -83,7 +83,7 @@ const ROOM: Duration = Duration::from_millis(1);
 const FOLLOW: Duration = Duration::from_millis(1);
 
 /// How long it may take to come as far as that with less priority.
-const CATCH_UP: Duration = Duration::from_secs(10);
+const CATCH_UP: Duration = Duration::from_secs(3);
 
 // === impl Worker ===
 
