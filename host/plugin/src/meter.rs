@@ -29,6 +29,7 @@ pub(crate) struct Meter {
     events: Counter,
     blocks: Counter,
     lookups: Counter,
+    emitted: Counter,
     memory: Gauge,
     waiting: Gauge,
     up: Gauge,
@@ -59,6 +60,9 @@ impl Meter {
             events: metrics::counter!("penstock_plugin_events_total", "plugin" => name()),
             blocks: metrics::counter!("penstock_plugin_blocks_total", "plugin" => name()),
             lookups: metrics::counter!("penstock_plugin_lookups_total", "plugin" => name()),
+            emitted: metrics::counter!(
+                "penstock_plugin_emitted_events_total", "plugin" => name()
+            ),
             memory: metrics::gauge!("penstock_plugin_memory_bytes", "plugin" => name()),
             waiting: metrics::gauge!("penstock_plugin_queue_bytes", "plugin" => name()),
             up: metrics::gauge!("penstock_plugin_up", "plugin" => name()),
@@ -112,6 +116,14 @@ impl Meter {
         }
         self.busy_ns += took.as_nanos() as u64;
         self.latency.add(took);
+    }
+
+    /// Events for the plugins after it.
+    pub(crate) fn emitted(&mut self, events: u64) {
+        if events > 0 {
+            self.now.emitted += events;
+            self.emitted.increment(events);
+        }
     }
 
     pub(crate) fn refused(&mut self, batch: &Batch, refusals: &[Refusal]) {

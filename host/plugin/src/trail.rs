@@ -151,6 +151,25 @@ impl Trail {
         Some(behind)
     }
 
+    /// Whether the leader was last seen at these positions, or past them. It is asked to
+    /// say where it is.
+    #[must_use]
+    pub fn reached(&self, positions: &HashMap<SourceId, Position>) -> bool {
+        let inner = self.lock();
+        let there = |(source, at): (&SourceId, &Position)| {
+            (inner.marks.get(source)).is_some_and(|mark| *mark >= Mark::at(*at))
+        };
+        if positions.iter().all(there) {
+            return true;
+        }
+        drop(inner);
+        self.wanted.store(true, SeqCst);
+        if let Some(leader) = self.leader.get() {
+            leader.unpark();
+        }
+        false
+    }
+
     /// Whether the leader is to write marks.
     pub(crate) fn followed(&self) -> bool {
         self.followed.load(SeqCst)

@@ -140,6 +140,7 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
         "digest",
         "age",
         "state",
+        "after",
         "events",
         "events/s",
         "ns/event",
@@ -161,6 +162,7 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
                 true => format!("{}, on probation", p.state),
                 false => p.state.clone(),
             },
+            p.after.join(", "),
             p.events.to_string(),
             format!("{:.0}", p.events_per_s),
             format!("{:.0}", p.ns_per_event),
@@ -179,7 +181,11 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
     out.line(table)?;
     for p in plugins {
         if let Some(why) = &p.load_error {
-            out.line(format_args!("{}: not loaded: {why}", p.name))?;
+            let what = match p.state.as_str() {
+                "waiting" => "waits",
+                _ => "not loaded",
+            };
+            out.line(format_args!("{}: {what}: {why}", p.name))?;
         }
         if let Some(why) = &p.last_error {
             out.line(format_args!("{}: last error: {why}", p.name))?;

@@ -2,12 +2,13 @@
 //! holds, and started. Start, reload and rollback share this path.
 
 use super::Worker;
+use crate::daemon::checkpoint::Wanted;
 use crate::daemon::load::{Build, Load, refusal, setup};
-use crate::daemon::plugins::{Plugins, Running};
+use crate::daemon::plugins::{Plugins, Running, Upstream};
 use crate::daemon::scan::Found;
 use crate::daemon::sinks::Outlets;
 use penstock_plugin::{Candidate, Features, Past, Role, Runner, RunnerConfig, Setup, Trail};
-use penstock_route::{Filter, LaneConfig};
+use penstock_route::{Filter, LaneConfig, Reading};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ struct Predecessor {
     runner: Arc<Runner>,
     features: Features,
     effects_only: bool,
+    emits: bool,
+    streams: String,
     outlets: Outlets,
 }
 
@@ -70,45 +73,65 @@ impl Worker {
         }
         let effects_only = effects_only(&build);
         let before = predecessor(&plugins, name);
+        let after_it = self.readers(name);
+        if before.as_ref().is_some_and(|b| b.emits) && !build.emits() && !after_it.is_empty() {
+            let readers = after_it.join(", ");
+            return Err(format!(
+                "it does not import `emit` any more, and {readers} read it"
+            ));
+        }
+        let upstream = plugins.upstream(&build.file);
+        let streams = plugins.streams_of(&build.file);
         let theirs = before.as_ref().map(|b| b.outlets.clone());
         let theirs = theirs.unwrap_or_default();
         let outlets = Outlets::plan(name, &build.file.sink, &theirs, &plugins.places.home);
         let setup = setup(&build.file, name, outlets.publishers())?;
         let mut candidate = prepare(&plugins, &build, &setup)?;
-        let filter = Filter::new(&build.file.sources);
         if before.is_some() {
             // It may take over without seeing what came before: so it is seen here
             // whether it can handle that.
-            let recent = plugins.router.recent(&filter, candidate.wants(), RECENT);
+            let recent = Reading::recent(&upstream, candidate.wants(), RECENT);
             let trial = prepare(&plugins, &build, &setup)?;
             let tried = in_background(|| trial.try_out(&recent));
             tried.map_err(|e| format!("failed on recent batches: {e}"))?;
         }
         let past = match &before {
+            Some(before) if before.streams != streams => {
+                tracing::warn!(
+                    plugin = name,
+                    "reads other streams now, by `after`: fed anew"
+                );
+                Past::default()
+            }
             Some(before) if before.hands_over(features, effects_only) => {
                 inherit(name, &before.runner, &mut candidate)?
             }
             Some(_) => Past::default(),
-            None => restored(&plugins, name, &build, &setup, &mut candidate)?,
+            None => self.restored(name, &build, &setup, &upstream, &mut candidate)?,
         };
         self.drop_warming(name);
         if before.is_none() {
             let opened = outlets.open(&theirs, &plugins.context);
             opened.map_err(|e| e.to_string())?;
         }
-        let lane = plugins.router.open_from(
-            LaneConfig {
-                name: name.into(),
-                filter,
-                columns: candidate.wants(),
-                bytes: build.file.lane_bytes,
-                when_full: build.file.when_full,
-            },
-            &past.positions,
-        );
+        let stream = build.emits().then(|| plugins.stream(name));
+        if let (Some(stream), None) = (&stream, &before) {
+            // Those after it may be there before its first batch.
+            for source in Reading::sources_of(&upstream) {
+                stream.join(&source, past.positions.get(&source.info.id).copied());
+            }
+        }
+        let config = LaneConfig {
+            name: name.into(),
+            filter: Filter::new(&build.file.sources),
+            columns: candidate.wants(),
+            bytes: build.file.lane_bytes,
+            when_full: build.file.when_full,
+        };
+        let reading = Reading::open(upstream, config, &past.positions);
+        let reading = Arc::new(reading.ok_or("it reads nowhere")?);
         let feed = crate::daemon::feed::LaneFeed {
-            router: plugins.router.clone(),
-            lane: Arc::clone(&lane),
+            reading: reading.clone(),
             effects_only,
         };
         let config = RunnerConfig {
@@ -116,6 +139,7 @@ impl Worker {
             on_failure: build.file.on_failure,
             restarts: build.file.restarts.clone(),
             set_aside: plugins.places.set_aside.clone(),
+            emits: stream.map(|stream| stream as _),
         };
         let role = match &before {
             Some(before) => {
@@ -126,7 +150,7 @@ impl Worker {
         let runner = match Runner::start(candidate, Box::new(feed), config, role) {
             Ok(runner) => Arc::new(runner),
             Err(e) => {
-                plugins.router.close(&lane);
+                reading.close();
                 return Err(format!("no thread to be had: {e}"));
             }
         };
@@ -137,7 +161,9 @@ impl Worker {
         let entry = table.entry(name.into()).or_default();
         let new = Running {
             runner,
-            lane,
+            lane: reading.lane().clone(),
+            reading,
+            streams,
             features,
             effects_only,
             generation: entry.generations + 1,
@@ -158,6 +184,45 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Goes on from a checkpoint, if there is one. A plugin that fails on its own state is
+    /// fed anew.
+    fn restored(
+        &self,
+        name: &str,
+        build: &Build,
+        setup: &Arc<Setup>,
+        upstream: &Upstream,
+        candidate: &mut Candidate,
+    ) -> Result<Past, String> {
+        let plugins = &self.plugins;
+        let Some(checkpoints) = &plugins.checkpoints else {
+            return Ok(Past::default());
+        };
+        let state = build.compiled.summary.features.state;
+        if !state && !effects_only(build) {
+            return Ok(Past::default());
+        }
+        let readers: Vec<_> = match build.emits() {
+            true => self.readers_to_be(name),
+            false => Vec::new(),
+        };
+        let wanted = Wanted {
+            plugin: name,
+            state,
+            streams: plugins.streams_of(&build.file),
+            sources: Reading::sources_of(upstream),
+            readers: &readers,
+        };
+        match checkpoints.restore(&wanted, candidate) {
+            Ok(past) => Ok(past.unwrap_or_default()),
+            Err(error) => {
+                tracing::error!(plugin = name, "checkpoint not used, fed anew: {error}");
+                *candidate = prepare(plugins, build, setup)?;
+                Ok(Past::default())
+            }
+        }
     }
 
     /// A newer build comes before this one had its turn.
@@ -192,12 +257,12 @@ fn in_background<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// It only publishes: where it goes on is all that it has of the past.
+/// It only publishes or emits: where it goes on is all that it has of the past.
 fn effects_only(build: &Build) -> bool {
     let summary = &build.compiled.summary;
     let features = summary.features;
     let publishes = summary.imports.contains(&penstock_plugin::Grant::Publish);
-    publishes && !features.lookup && !features.request && !features.state
+    (publishes || build.emits()) && !features.lookup && !features.request && !features.state
 }
 
 fn predecessor(plugins: &Plugins, name: &str) -> Option<Predecessor> {
@@ -207,6 +272,8 @@ fn predecessor(plugins: &Plugins, name: &str) -> Option<Predecessor> {
         runner: running.runner.clone(),
         features: running.features,
         effects_only: running.effects_only,
+        emits: running.emits(),
+        streams: running.streams.clone(),
         outlets: running.outlets.clone(),
     })
 }
@@ -214,33 +281,6 @@ fn predecessor(plugins: &Plugins, name: &str) -> Option<Predecessor> {
 fn prepare(plugins: &Plugins, build: &Build, setup: &Arc<Setup>) -> Result<Candidate, String> {
     let candidate = Candidate::prepare(&plugins.host, &build.compiled, setup);
     candidate.map_err(|e| refusal(&e, &build.found))
-}
-
-/// Goes on from a checkpoint, if there is one. A plugin that fails on its own state is
-/// fed anew.
-fn restored(
-    plugins: &Plugins,
-    name: &str,
-    build: &Build,
-    setup: &Arc<Setup>,
-    candidate: &mut Candidate,
-) -> Result<Past, String> {
-    let Some(checkpoints) = &plugins.checkpoints else {
-        return Ok(Past::default());
-    };
-    let filter = Filter::new(&build.file.sources);
-    let state = build.compiled.summary.features.state;
-    if !state && !effects_only(build) {
-        return Ok(Past::default());
-    }
-    match checkpoints.restore(name, candidate, &plugins.sources, &filter, state) {
-        Ok(past) => Ok(past.unwrap_or_default()),
-        Err(error) => {
-            tracing::error!(plugin = name, "checkpoint not used, fed anew: {error}");
-            *candidate = prepare(plugins, build, setup)?;
-            Ok(Past::default())
-        }
-    }
 }
 
 /// Takes over what the running build holds. What cannot be taken over is fed anew.

@@ -14,6 +14,7 @@
 //! other way round, so that the one before can take over as well.
 
 use super::Worker;
+use super::chains::announce;
 use crate::daemon::plugins::{Probation, Running, WARM_UP};
 use crate::daemon::sinks::Outlets;
 use penstock_event::SourceId;
@@ -77,7 +78,7 @@ impl Worker {
             return Verdict::Refuse(format!("failed while catching up: {error}"));
         }
         let shadow = new.shadow();
-        let reads = self.plugins.router.reads(&new.lane);
+        let reads = new.reading.reads();
         let behind = lag(&old.runner, &new.runner, &reads);
         let caught_up = behind.is_some_and(|b| b <= FEW);
         match since.elapsed() {
@@ -99,7 +100,7 @@ impl Worker {
         let Some((old, new)) = found else {
             return Ok(());
         };
-        let reads = plugins.router.reads(&new.lane);
+        let reads = new.reading.reads();
         let late = (self.warming_since.get(name)).is_some_and(|s| s.elapsed() > new.patience);
         let patience = if late { LAST_HOLD } else { HOLD };
         let held = Instant::now();
@@ -120,6 +121,7 @@ impl Worker {
             old.runner.play(Role::Lead(None), ROLE);
             return Err(error.to_string());
         }
+        announce(&plugins, name, &new.reading);
         let after = Some(old.runner.trail().clone());
         new.runner.play(Role::Lead(after), ROLE);
         let pause = held.elapsed();
@@ -179,6 +181,8 @@ impl Worker {
         );
         metrics::histogram!("penstock_plugin_swap_pause_seconds", "plugin" => name.to_string())
             .record(pause.as_secs_f64());
+        self.moved = true;
+        self.deal_anew();
         Ok(())
     }
 
@@ -252,11 +256,9 @@ impl Worker {
         let table = self.plugins.lock();
         let running = table.values().filter_map(|e| e.running.as_ref());
         let failed = running.filter(|r| r.runner.status().state == State::Failed);
-        let lanes: Vec<_> = failed.map(|r| r.lane.clone()).collect();
+        let readings: Vec<_> = failed.map(|r| r.reading.clone()).collect();
         drop(table);
-        for lane in lanes {
-            self.plugins.router.close(&lane);
-        }
+        readings.iter().for_each(|reading| reading.close());
     }
 
     /// An operator's wish: a plugin that is down runs again.
@@ -332,6 +334,7 @@ impl Worker {
                 "a sink of the build before cannot open: {error}"
             );
         }
+        announce(&plugins, name, &old.reading);
         let after = Some(new.runner.trail().clone());
         old.runner.play(Role::Lead(after), ROLE);
         let mut table = plugins.lock();
