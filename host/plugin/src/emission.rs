@@ -150,7 +150,7 @@ fn event(words: &[u32; EVENT_STRIDE], row: &EventRow, blocks: usize, tokens: usi
     }
     let pairs = row.kind == Kind::Stored && row.flags & flags::BIGRAM != 0;
     let window = (row.block_size as usize).checked_add(1)?;
-    let whole = !pairs || (row.block_size > 0 && tokens % window == 0);
+    let whole = !pairs || (row.block_size > 0 && tokens.is_multiple_of(window));
     whole.then_some(())
 }
 
@@ -215,7 +215,7 @@ mod tests {
         let spoil: [fn(&mut Columns); 15] = [
             |c| c.events.truncate(7),
             |c| c.parents.clear(),
-            |c| drop(c.hashes.pop()),
+            |c| c.hashes.truncate(1),
             |c| c.events[7] = 1,
             |c| c.events[7] = u32::MAX,
             |c| c.tokens = vec![1],

@@ -50,7 +50,7 @@ impl Derived {
     pub fn new(plugin: &str, engines: &Router) -> Self {
         Self {
             name: plugin.into(),
-            router: Arc::new(engines.beside()),
+            router: engines.beside(),
             inner: Mutex::new(Inner {
                 streams: HashMap::new(),
                 decode: Decode::new(engines.limits()),

@@ -31,6 +31,8 @@ pub struct Router {
     rings_budget: Arc<Budget>,
     fetch: Arc<dyn Fetch>,
     table: RwLock<Table>,
+    /// Those beside it: what operators pass on as it came need not be decoded again.
+    beside: RwLock<Vec<Arc<Router>>>,
 }
 
 pub(crate) struct Table {
@@ -69,13 +71,15 @@ impl Router {
                 sources: HashMap::new(),
                 lanes: Vec::new(),
             }),
+            beside: RwLock::default(),
         }
     }
 
-    /// A router beside this one, without sources or lanes: both keep to the same bounds.
+    /// A router beside this one, without sources or lanes: both keep to the same bounds,
+    /// and columns that are wanted there are wanted here.
     #[must_use]
-    pub fn beside(&self) -> Self {
-        Self {
+    pub(crate) fn beside(&self) -> Arc<Self> {
+        let new = Arc::new(Self {
             config: self.config.clone(),
             lanes_budget: self.lanes_budget.clone(),
             rings_budget: self.rings_budget.clone(),
@@ -84,7 +88,13 @@ impl Router {
                 sources: HashMap::new(),
                 lanes: Vec::new(),
             }),
-        }
+            beside: RwLock::default(),
+        });
+        let beside = self.beside.write();
+        beside
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(new.clone());
+        new
     }
 
     /// Opens a lane: from now on it gets every source that its filter matches,
@@ -266,13 +276,13 @@ impl Router {
 
 impl Outlet for Router {
     fn wanted(&self, source: SourceId) -> ColumnSet {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table
-            .sources
-            .get(&source)
-            .map_or(ColumnSet::default(), |route| {
-                ColumnSet(route.wanted.load(Relaxed))
-            })
+        let table = self.table();
+        let own = table.sources.get(&source);
+        let own = own.map_or(0, |route| route.wanted.load(Relaxed));
+        drop(table);
+        let beside = self.beside.read().unwrap_or_else(PoisonError::into_inner);
+        let all = beside.iter().map(|router| router.wanted(source));
+        all.fold(ColumnSet(own), ColumnSet::union)
     }
 
     fn deliver(&self, state: &Arc<SourceState>, item: Item) {

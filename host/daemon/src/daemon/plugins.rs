@@ -8,7 +8,7 @@ use crate::config::{PluginFile, Swap};
 use penstock_plugin::{Cache, Features, Host, Runner, State, Status as RunnerStatus};
 use penstock_query::PluginStatus;
 use penstock_route::{Derived, Filter, Lane, Reading, Router, Scope};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -159,6 +159,16 @@ impl Plugins {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Derived::new(operator, &self.router));
         streams.entry(operator.into()).or_insert_with(new).clone()
+    }
+
+    /// An operator is gone, if it was one: those after it have nothing of it any more.
+    pub fn silence(&self, name: &str) {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = streams.get(name).cloned();
+        drop(streams);
+        if let Some(stream) = stream {
+            stream.only(&HashSet::new());
+        }
     }
 
     /// Where a plugin of this file reads.

@@ -43,6 +43,7 @@ fn batch_of(state: &Arc<SourceState>, epoch: u32, sequence: u64, hashes: &[u64])
 }
 
 struct Chain {
+    engines: TestRouter,
     derived: Derived,
     engine: Arc<SourceState>,
 }
@@ -54,7 +55,11 @@ fn chain(beginning: Beginning, past: Option<(u32, u64)>) -> Chain {
     engine.set_beginning(beginning);
     let derived = Derived::new("operator", &engines);
     derived.join(&engine, past.map(at));
-    Chain { derived, engine }
+    Chain {
+        engines,
+        derived,
+        engine,
+    }
 }
 
 fn at((epoch, sequence): (u32, u64)) -> Position {
@@ -127,6 +132,8 @@ fn each_batch_is_one_batch_with_what_was_kept() {
     let chain = chain(Beginning::default(), None);
     let early = chain.reader(None);
     assert_eq!(told(&early), ["joined true"]);
+    let wanted = chain.engines.wanted(SourceId(1));
+    assert_eq!(wanted, ColumnSet::TOKEN_HASHES, "decoded once");
     let whole = chain.emit(0, 0, &[0, 1, 2]);
     let same = std::iter::from_fn(|| early.next()).any(|item| {
         early.done();

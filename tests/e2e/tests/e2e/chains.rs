@@ -126,13 +126,11 @@ fn an_operators_events_are_forwarded_in_one_batch_for_each() {
     let all = forwarded(&daemon, 5);
     assert_eq!(all[3..], [(3, vec![30, 31, 32]), (4, vec![30, 0])]);
     let last = &lines(&daemon.path("out.jsonl"))[3];
-    let tokens = events(&last.payload)
-        .into_iter()
-        .filter_map(|event| match event {
-            penstock_testkit::oracle::Event::Stored(stored) => Some(stored.tokens),
-            _ => None,
-        });
-    assert_eq!(tokens.last().unwrap(), [2; 4]);
+    let made = events(&last.payload);
+    let Some(penstock_testkit::oracle::Event::Stored(made)) = made.last() else {
+        panic!("{made:?}");
+    };
+    assert_eq!(made.tokens, [2; 4]);
 }
 
 #[test]

@@ -4,7 +4,6 @@ use super::Worker;
 use crate::daemon::load::read;
 use crate::daemon::plugins::Entry;
 use crate::daemon::scan::{Found, Scan};
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// What a removed instance may still handle.
@@ -149,7 +148,7 @@ impl Worker {
             outlets.retire(&[]);
         }
         // Those after it have nothing of it any more.
-        self.plugins.stream(name).only(&HashSet::new());
+        self.plugins.silence(name);
     }
 }
 
