@@ -1,5 +1,5 @@
 //! Passes on only what changes something. An operator: it exports `guest`, `state` and
-//! `tick`, and imports `emit` and `metrics` (two grants).
+//! `tick`, and imports `emit`, `metrics` and `log` (three grants).
 //!
 //! **What is left out**, of each source, rank, medium and group:
 //!
