@@ -14,6 +14,9 @@
 //! - No input panics, recurses, or makes it reserve memory by a length that the
 //!   payload's size belies.
 //!
+//! The way back is short: [`splice`] puts other events into a payload, and [`events`]
+//! writes columns as events, for operators that hand a stream on.
+//!
 //! It does not judge order, gaps or restarts, and it keeps nothing from one batch
 //! to the next but memory.
 //!
@@ -37,6 +40,7 @@
 //! ```
 
 mod batch;
+mod encode;
 mod error;
 mod event;
 mod extra;
@@ -46,6 +50,7 @@ pub mod json;
 mod media;
 mod names;
 mod reader;
+mod splice;
 mod time;
 mod tokens;
 
@@ -53,4 +58,6 @@ mod tokens;
 mod tests;
 
 pub use batch::{Decoder, Head, Limits};
+pub use encode::events;
 pub use error::{DecodeError, Field};
+pub use splice::{Part, splice};

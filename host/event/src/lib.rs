@@ -25,7 +25,9 @@ pub use columns::{
 pub use dictionary::{Dictionary, Entry, MAX_ENTRIES, NameKind, UNLISTED, token_seed};
 pub use lookup::{Answer, By, LookupError, Query, Row, SourcePosition};
 pub use position::{Epoch, Mark, Position, Sequence};
-pub use seams::{Change, GapReason, Item, Outlet, Publish, PublishError, ResetReason};
+pub use seams::{
+    Change, Emit, Emitted, GapReason, Item, Outlet, Publish, PublishError, ResetReason,
+};
 pub use source::{Identity, Mode, SourceId, SourceInfo, SourceSpec};
 pub use state::{Beginning, Incident, Link, SourceState, Totals};
 pub use wakeups::Wakeups;

@@ -1,6 +1,8 @@
 //! The small traits that join the rooms.
 
-use crate::{Batch, ColumnSet, Epoch, Position, Sequence, SourceId, SourceInfo, SourceState};
+use crate::{
+    Batch, ColumnSet, Columns, Epoch, Position, Sequence, SourceId, SourceInfo, SourceState,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -146,6 +148,25 @@ pub trait Outlet: Send + Sync {
     /// engine that is still the same: its replay has what came before, too. Otherwise
     /// a reset is delivered.
     fn proven(&self, _state: &Arc<SourceState>) {}
+}
+
+/// What an operator passes on of one batch: all of these, in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Emitted {
+    /// Events of the batch, by their index, as they came.
+    Kept(Vec<u32>),
+    /// Events of the operator's own: `events`, `parents`, `hashes`, `tokens` and
+    /// `token_ends`, which fit together.
+    Made(Box<Columns>),
+}
+
+/// Where an operator's events go: to the plugins after it. Calls come from the thread of
+/// the instance that leads, in each source's order, and never block.
+pub trait Emit: Send + Sync {
+    /// A batch was handled: what is passed on in its place, under its number.
+    fn batch(&self, batch: &Arc<Batch>, emitted: Vec<Emitted>);
+    /// A change was told: those after it are told as well.
+    fn change(&self, change: &Change);
 }
 
 /// Where plugins publish: a sink. Calls come from plugin threads and never block.

@@ -126,6 +126,9 @@ pub struct SourceState {
     beginning: Mutex<Beginning>,
     incidents: Mutex<VecDeque<Incident>>,
     order_state: Mutex<&'static str>,
+    /// The stream that an operator made this one of. What becomes of the engine is known
+    /// there alone.
+    origin: Option<Arc<SourceState>>,
 }
 
 impl SourceState {
@@ -146,12 +149,37 @@ impl SourceState {
             beginning: Mutex::default(),
             incidents: Mutex::default(),
             order_state: Mutex::new("new"),
+            origin: None,
         }
+    }
+
+    /// What an operator makes of a source: the same names and numbers, and a stream of
+    /// its own, of which no engine can be asked for more.
+    #[must_use]
+    pub fn derived(origin: &Arc<Self>, beginning: Beginning) -> Self {
+        let mut info = origin.info.clone();
+        info.spec.replay = None;
+        let state = Self {
+            dictionary: origin.dictionary.clone(),
+            origin: Some(origin.clone()),
+            ..Self::new(info)
+        };
+        state.set_beginning(beginning);
+        state
+    }
+
+    /// True for what an operator made.
+    #[must_use]
+    pub fn is_derived(&self) -> bool {
+        self.origin.is_some()
     }
 
     /// State of the connection.
     #[must_use]
     pub fn link(&self) -> Link {
+        if let Some(origin) = &self.origin {
+            return origin.link();
+        }
         match self.link.load(Relaxed) {
             0 => Link::Connecting,
             1 => Link::Live,
@@ -169,6 +197,9 @@ impl SourceState {
     /// True when the end of its stream can be checked by replay.
     #[must_use]
     pub fn verified(&self) -> bool {
+        if let Some(origin) = &self.origin {
+            return origin.verified();
+        }
         self.verified.load(Relaxed)
     }
 
@@ -188,6 +219,9 @@ impl SourceState {
     /// never reached, or two publishers share its topic.
     #[must_use]
     pub fn knowable(&self) -> bool {
+        if let Some(origin) = &self.origin {
+            return origin.knowable();
+        }
         self.link() != Link::Connecting && !self.contested.load(Relaxed)
     }
 
@@ -204,6 +238,9 @@ impl SourceState {
     /// When the last message came, µs since 1970; 0 before the first.
     #[must_use]
     pub fn last_message_us(&self) -> i64 {
+        if let Some(origin) = &self.origin {
+            return origin.last_message_us();
+        }
         self.last_message_us.load(Relaxed)
     }
 

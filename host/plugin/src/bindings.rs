@@ -18,6 +18,11 @@ pub(crate) mod base {
     });
 }
 
+/// `emit`.
+pub(crate) mod emit {
+    wasmtime::component::bindgen!({ path: "../../wit", world: "with-emit" });
+}
+
 /// `lookup`.
 pub(crate) mod lookup {
     wasmtime::component::bindgen!({

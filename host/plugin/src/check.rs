@@ -256,7 +256,7 @@ mod tests {
         );
         assert!(refused.contains("add \"publish\" to `grants`"), "{refused}");
         assert!(
-            of(&["penstock:plugin/emit@0.1.0"], &log)
+            of(&["penstock:plugin/files@0.1.0"], &log)
                 .unwrap_err()
                 .contains("does not have")
         );

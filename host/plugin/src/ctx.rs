@@ -1,4 +1,5 @@
 use crate::clock::Clock;
+use crate::emission::Emission;
 use crate::host::log::Level;
 use crate::host::metrics::Handles;
 use crate::setup::Setup;
@@ -35,6 +36,8 @@ pub(crate) struct Ctx {
     pub(crate) deadline: Instant,
     /// Bytes that the call under way has published.
     pub(crate) published: usize,
+    /// What the last call emitted, or the one under way so far.
+    pub(crate) emission: Emission,
     /// Of the call under way.
     pub(crate) clock: Clock,
     /// The last words of the call under way, for the report of its end.
@@ -55,6 +58,8 @@ pub(crate) struct Current {
     pub(crate) position: Position,
     /// The batch's payload; none in calls that are not about a batch.
     pub(crate) payload: Option<Bytes>,
+    /// How many events it has; none without a batch.
+    pub(crate) events: Option<u32>,
 }
 
 /// Why a host function ended the call.
@@ -91,6 +96,7 @@ impl Ctx {
             current: None,
             deadline: Instant::now(),
             published: 0,
+            emission: Emission::default(),
             clock: Clock::default(),
             words: String::new(),
             memory: 0,
@@ -104,6 +110,7 @@ impl Ctx {
     pub(crate) fn begin(&mut self, limit: Duration, now: Instant) {
         self.deadline = now + limit;
         self.published = 0;
+        self.emission.clear();
         self.starved = false;
         self.words.clear();
     }

@@ -17,6 +17,8 @@ pub enum Grant {
     Clock,
     /// Messages to the plugin's sinks.
     Publish,
+    /// Events for the plugins after it.
+    Emit,
 }
 
 /// The grants of one plugin: `grants = ["log", "publish"]`. The default is `log`
@@ -29,7 +31,13 @@ pub struct Grants(BTreeSet<Grant>);
 
 impl Grant {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Log, Self::Metrics, Self::Clock, Self::Publish];
+    pub const ALL: [Self; 5] = [
+        Self::Log,
+        Self::Metrics,
+        Self::Clock,
+        Self::Publish,
+        Self::Emit,
+    ];
 
     /// The name in `grants` and in WIT.
     #[must_use]
@@ -39,6 +47,7 @@ impl Grant {
             Self::Metrics => "metrics",
             Self::Clock => "clock",
             Self::Publish => "publish",
+            Self::Emit => "emit",
         }
     }
 

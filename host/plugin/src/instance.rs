@@ -6,7 +6,7 @@ use crate::cell::Cell;
 use crate::check::OURS;
 use crate::ctx::Current;
 use crate::{CallError, Compiled, Host, LoadError, Setup, convert};
-use penstock_event::{Batch, Change, ColumnSet, Query, Row, SourceId, SourceState};
+use penstock_event::{Batch, Change, ColumnSet, Emitted, Query, Row, SourceId, SourceState};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -207,6 +207,7 @@ impl Instance {
             source: known.state.clone(),
             position: batch.position(),
             payload: Some(batch.payload.clone()),
+            events: u32::try_from(batch.columns.len()).ok(),
         });
         let columns = convert::batch(batch, self.wants);
         let refused = self
@@ -250,6 +251,7 @@ impl Instance {
                 source: known.state.clone(),
                 position,
                 payload: None,
+                events: None,
             });
         }
         let limit = self.cell.limits().deadline();
@@ -430,6 +432,11 @@ impl Instance {
     /// How many messages the last call published, and a digest of them.
     pub(crate) fn said(&mut self) -> (u32, u64) {
         self.cell.store.data_mut().said.take().unwrap_or_default()
+    }
+
+    /// What the last call emitted.
+    pub fn emitted(&mut self) -> Vec<Emitted> {
+        self.cell.store.data_mut().emission.take()
     }
 
     /// Columns it asked for.

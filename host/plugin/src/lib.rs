@@ -28,6 +28,7 @@ mod check;
 mod clock;
 mod convert;
 mod ctx;
+mod emission;
 mod engine;
 mod error;
 mod feed;

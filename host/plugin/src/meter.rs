@@ -30,6 +30,7 @@ pub(crate) struct Meter {
     events: Counter,
     blocks: Counter,
     lookups: Counter,
+    emitted: Counter,
 }
 
 /// Events a second are counted over this long, or longer when nothing happens.
@@ -57,6 +58,9 @@ impl Meter {
             events: metrics::counter!("penstock_plugin_events_total", "plugin" => name()),
             blocks: metrics::counter!("penstock_plugin_blocks_total", "plugin" => name()),
             lookups: metrics::counter!("penstock_plugin_lookups_total", "plugin" => name()),
+            emitted: metrics::counter!(
+                "penstock_plugin_emitted_events_total", "plugin" => name()
+            ),
             plugin: name(),
         };
         meter.publish();
@@ -97,6 +101,14 @@ impl Meter {
         }
         self.busy_ns += took.as_nanos() as u64;
         self.latency.add(took);
+    }
+
+    /// Events for the plugins after it.
+    pub(crate) fn emitted(&mut self, events: u64) {
+        if events > 0 {
+            self.now.emitted += events;
+            self.emitted.increment(events);
+        }
     }
 
     pub(crate) fn refused(&mut self, batch: &Batch, refusals: &[Refusal]) {

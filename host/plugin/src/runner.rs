@@ -11,7 +11,7 @@ use crate::{
     Setup, State, Status,
 };
 use bytes::Bytes;
-use penstock_event::{Answer, ColumnSet, Item, LookupError, Query};
+use penstock_event::{Answer, ColumnSet, Emit, Item, LookupError, Query};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -42,7 +42,7 @@ pub(crate) struct Kit {
 }
 
 /// How a runner runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RunnerConfig {
     /// Lookups that may wait; more are answered `Busy`.
     pub max_lookups: usize,
@@ -52,6 +52,8 @@ pub struct RunnerConfig {
     pub restarts: Restarts,
     /// Where batches that are set aside are written; none: they are counted alone.
     pub set_aside: Option<PathBuf>,
+    /// Where what it emits goes; none: it is no operator.
+    pub emits: Option<Arc<dyn Emit>>,
 }
 
 /// One instance on a thread of its own: batches and changes from its feed, and
@@ -187,6 +189,7 @@ impl Default for RunnerConfig {
             on_failure: OnFailure::Restart,
             restarts: Restarts::default(),
             set_aside: None,
+            emits: None,
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Status {
     pub events: u64,
     /// Their blocks.
     pub blocks: u64,
+    /// Events emitted for the plugins after it.
+    pub emitted: u64,
     /// Batches set aside, since each killed two instances in a row.
     pub set_aside: u64,
     /// Batches not handed over, since the plugin failed on them or lacked columns.

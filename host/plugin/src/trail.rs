@@ -142,8 +142,7 @@ impl Trail {
             self.shadowed.store(true, SeqCst);
         }
         self.followed.store(true, SeqCst);
-        self.wanted.fetch_add(1, SeqCst);
-        self.leaders().iter().flatten().for_each(Thread::unpark);
+        self.ask();
     }
 
     /// One does not follow any more. The marks stay, for who takes over.
@@ -174,6 +173,28 @@ impl Trail {
             }
         }
         Some(behind)
+    }
+
+    /// Whether the leader was last seen at these positions, or past them. It is asked to
+    /// say where it is.
+    #[must_use]
+    pub fn reached(&self, positions: &HashMap<SourceId, Position>) -> bool {
+        let inner = self.lock();
+        let there = |(source, at): (&SourceId, &Position)| {
+            (inner.marks.get(source)).is_some_and(|mark| *mark >= Mark::at(*at))
+        };
+        if positions.iter().all(there) {
+            return true;
+        }
+        drop(inner);
+        self.ask();
+        false
+    }
+
+    /// Every leader is to write all of its marks.
+    fn ask(&self) {
+        self.wanted.fetch_add(1, SeqCst);
+        self.leaders().iter().flatten().for_each(Thread::unpark);
     }
 
     /// Whether the leader is to write marks.

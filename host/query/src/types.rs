@@ -170,7 +170,7 @@ pub struct PluginStatus {
     pub generation: u64,
     /// SHA-256 of the component, hex.
     pub digest: String,
-    /// `running`, `loading`, `backoff`, `disabled`, `refused`, …
+    /// `running`, `loading`, `waiting`, `backoff`, `disabled`, `refused`, …
     pub state: String,
     /// Instances that share its sources. What can be summed is summed over them.
     pub shards: u64,
@@ -182,6 +182,10 @@ pub struct PluginStatus {
     pub events: u64,
     /// Batches handed over.
     pub batches: u64,
+    /// Plugins whose events it gets; empty: those of the engines.
+    pub after: Vec<String>,
+    /// Events it emitted for the plugins after it.
+    pub emitted: u64,
     /// Events it refused.
     pub refusals: u64,
     /// Lookups it answered.

@@ -418,8 +418,10 @@ fn read(reader: &mut Reader, source: SourceId, ring: &Ring, out: &mut Vec<Step>)
                     epoch: *epoch,
                     reason: *reason,
                 };
-                out.push(Step::change(reader, change.clone()));
-                reader.note(&change);
+                if let Some(change) = reader.told.news_in(change) {
+                    out.push(Step::change(reader, change.clone()));
+                    reader.note(&change);
+                }
             }
         }
         reader.next += 1;

@@ -4,9 +4,9 @@ use crate::catchup::Detached;
 use crate::reader::Told;
 use crate::{Budget, Fetch, Filter};
 use penstock_decode::{Decoder, Limits};
-use penstock_event::{Change, ColumnSet, Item, Pool, SourceId};
+use penstock_event::{Change, ColumnSet, Item, Pool, Position, SourceId};
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::Thread;
@@ -117,6 +117,15 @@ pub(crate) struct Decode {
     pub pool: Pool,
 }
 
+impl Decode {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            decoder: Decoder::new(limits),
+            pool: Pool::new(16),
+        }
+    }
+}
+
 impl Lane {
     pub(crate) fn new(
         config: LaneConfig,
@@ -124,10 +133,7 @@ impl Lane {
         fetch: Arc<dyn Fetch>,
         limits: Limits,
     ) -> Self {
-        let decoder = Box::new(Decode {
-            decoder: Decoder::new(limits),
-            pool: Pool::new(16),
-        });
+        let decoder = Box::new(Decode::new(limits));
         Self {
             config,
             budget,
@@ -243,11 +249,12 @@ impl Lane {
         self.lock().bytes
     }
 
-    /// True while a source reads from its ring or items wait.
+    /// True while a source reads from its ring, or items wait or are being handled.
     #[must_use]
     pub fn behind(&self) -> bool {
         let inner = self.lock();
-        inner.detached.iter().any(Detached::has_news)
+        inner.taken.is_some()
+            || inner.detached.iter().any(Detached::has_news)
             || inner.catching > 0
             || !inner.queue.is_empty()
             || !inner.caught.is_empty()
@@ -326,6 +333,21 @@ impl Lane {
         inner.queue.push_back(queued);
         drop(inner);
         self.nudge();
+    }
+
+    /// It has a past with sources that have gone since, or that it is not to get.
+    pub(crate) fn forget_others(
+        &self,
+        from: &HashMap<SourceId, Position>,
+        gets: &HashSet<SourceId>,
+    ) {
+        for id in from.keys().filter(|id| !gets.contains(id)) {
+            let place = Place {
+                offset: 0,
+                before: Told::nothing(),
+            };
+            self.push_change(Change::Left(*id), place);
+        }
     }
 
     pub(crate) fn detach(&self, mut detached: Detached) {

@@ -23,22 +23,32 @@
 //! of their own may be behind the point, and fetch the difference, or ahead of it, and
 //! are not told twice.
 //!
+//! What an operator makes of its sources is [`Derived`]: streams with the same numbers, in
+//! a router of their own, beside the engines'. A lane may read from several routers
+//! ([`Reading`]), each source from one of them.
+//!
 //! Per lane and source, every sequence number arrives once, in order, or within a
 //! gap told before any later one.
 
 mod budget;
 mod catchup;
+mod derived;
 mod fetch;
 mod filter;
 mod lane;
 mod reader;
+mod reading;
 mod ring;
 mod router;
+mod scope;
 #[cfg(test)]
 mod tests;
 
 pub use budget::Budget;
+pub use derived::Derived;
 pub use fetch::{Fetch, Fetched};
 pub use filter::Filter;
 pub use lane::{Lane, LaneConfig, LaneStatus, WhenFull};
+pub use reading::Reading;
 pub use router::{Router, RouterConfig};
+pub use scope::Scope;

@@ -147,11 +147,23 @@ impl Told {
     /// The batch there was told, or reported missing: by a daemon before this one, where
     /// the source goes on from an older point than the lane.
     pub fn knows(&self, position: Position) -> bool {
-        self.epoch == position.epoch && self.sequence.is_some_and(|s| s >= position.sequence)
+        let same = self.epoch == position.epoch;
+        (same && self.sequence.is_some_and(|s| s >= position.sequence))
+            || position.epoch < self.epoch
     }
 
     /// A change without what was told before. None: nothing is left of it.
     pub fn news_in(&self, mut change: Change) -> Option<Change> {
+        if let Change::Reset { epoch, .. } = change
+            && self.placed
+            && epoch <= self.epoch
+        {
+            // An operator that went back further than its readers says it again.
+            return None;
+        }
+        if matches!(change, Change::Gap { epoch, .. } if epoch < self.epoch) {
+            return None;
+        }
         if let Change::Gap {
             epoch, first, last, ..
         } = &mut change

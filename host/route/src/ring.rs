@@ -210,6 +210,14 @@ impl Ring {
     }
 
     fn reach(&mut self, epoch: Epoch, last: Sequence) {
+        // An operator that came late begins in the middle.
+        if let Some(span) = self.spans.back_mut()
+            && span.epoch < epoch
+            && span.last.is_none()
+            && span.reason.is_none()
+        {
+            span.epoch = epoch;
+        }
         if let Some(span) = self.spans.back_mut()
             && span.epoch == epoch
         {

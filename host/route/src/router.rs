@@ -4,14 +4,12 @@ use crate::catchup::{Detached, decode_kept};
 use crate::lane::{Decode, LaneConfig, Place};
 use crate::reader::{Reader, Told};
 use crate::ring::Ring;
-use crate::{Budget, Fetch, Filter, Lane};
-use penstock_decode::{Decoder, Limits};
-use penstock_event::{
-    Change, ColumnSet, Item, Outlet, Payload, Pool, Position, SourceId, SourceState,
-};
+use crate::{Budget, Fetch, Lane, Scope};
+use penstock_decode::Limits;
+use penstock_event::{Change, ColumnSet, Item, Outlet, Payload, Position, SourceId, SourceState};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 /// The router's bounds.
 #[derive(Clone, Debug)]
@@ -33,11 +31,13 @@ pub struct Router {
     rings_budget: Arc<Budget>,
     fetch: Arc<dyn Fetch>,
     table: RwLock<Table>,
+    /// Those beside it: what operators pass on as it came need not be decoded again.
+    beside: RwLock<Vec<Arc<Router>>>,
 }
 
-struct Table {
-    sources: HashMap<SourceId, Arc<SourceRoute>>,
-    lanes: Vec<Arc<Lane>>,
+pub(crate) struct Table {
+    pub sources: HashMap<SourceId, Arc<SourceRoute>>,
+    lanes: Vec<(Arc<Lane>, Scope)>,
 }
 
 /// One source's ring and its readers.
@@ -71,19 +71,36 @@ impl Router {
                 sources: HashMap::new(),
                 lanes: Vec::new(),
             }),
+            beside: RwLock::default(),
         }
+    }
+
+    /// A router beside this one, without sources or lanes: both keep to the same bounds,
+    /// and columns that are wanted there are wanted here.
+    #[must_use]
+    pub(crate) fn beside(&self) -> Arc<Self> {
+        let new = Arc::new(Self {
+            config: self.config.clone(),
+            lanes_budget: self.lanes_budget.clone(),
+            rings_budget: self.rings_budget.clone(),
+            fetch: self.fetch.clone(),
+            table: RwLock::new(Table {
+                sources: HashMap::new(),
+                lanes: Vec::new(),
+            }),
+            beside: RwLock::default(),
+        });
+        let beside = self.beside.write();
+        beside
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(new.clone());
+        new
     }
 
     /// Opens a lane: from now on it gets every source that its filter matches,
     /// from the oldest batch that can be had.
     pub fn open(&self, config: LaneConfig) -> Arc<Lane> {
-        let lane = Arc::new(self.lane(config));
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.lanes.push(lane.clone());
-        for route in table.sources.values() {
-            route.join(&lane);
-        }
-        lane
+        self.open_from(config, &HashMap::new())
     }
 
     /// Opens a lane for an instance that has a past: each source in `from` goes on
@@ -92,49 +109,57 @@ impl Router {
     /// checkpoint must be of the source's lineage
     /// ([`Beginning`](penstock_event::Beginning)); it may be behind its point or ahead.
     pub fn open_from(&self, config: LaneConfig, from: &HashMap<SourceId, Position>) -> Arc<Lane> {
+        let scope = Scope::of(&config.filter);
         let lane = Arc::new(self.lane(config));
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.lanes.push(lane.clone());
-        for route in table.sources.values() {
-            match from.get(&route.state.info.id) {
-                Some(position) => route.resume(&lane, *position),
-                None => route.join(&lane),
-            }
-        }
-        // It has a past with sources that have gone since, or that it is not to get.
-        let gets = |id| {
-            let route = table.sources.get(id);
-            route.is_some_and(|r| lane.config.filter.matches(&r.state.info))
-        };
-        for id in from.keys().filter(|id| !gets(*id)) {
-            let place = Place {
-                offset: 0,
-                before: Told::nothing(),
-            };
-            lane.push_change(Change::Left(*id), place);
-        }
+        let gets = self.read(&lane, &scope, from);
+        lane.forget_others(from, &gets);
         lane
     }
 
-    /// What a plugin of these columns is tried out on: each source that the filter
-    /// matches joins, and its last batches follow, `most` of each.
+    /// A lane begins to read what the scope covers, as for [`open_from`](Self::open_from).
+    /// Which sources it gets of those there are.
+    pub(crate) fn read(
+        &self,
+        lane: &Arc<Lane>,
+        scope: &Scope,
+        from: &HashMap<SourceId, Position>,
+    ) -> HashSet<SourceId> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.lanes.push((lane.clone(), scope.clone()));
+        let covered = |route: &&Arc<SourceRoute>| scope.covers(&route.state.info);
+        let mut gets = HashSet::new();
+        for route in table.sources.values().filter(covered) {
+            let id = route.state.info.id;
+            gets.insert(id);
+            match from.get(&id) {
+                Some(position) => route.resume(lane, *position),
+                None => route.join(lane),
+            }
+        }
+        gets
+    }
+
+    /// What a plugin of these columns is tried out on: each source that the scope
+    /// covers joins, and its last batches follow, `most` of each.
     #[must_use]
-    pub fn recent(&self, filter: &Filter, columns: ColumnSet, most: usize) -> Vec<Item> {
-        let mut decode = Decode {
-            decoder: Decoder::new(self.config.limits),
-            pool: Pool::new(16),
-        };
+    pub fn recent(&self, scope: &Scope, columns: ColumnSet, most: usize) -> Vec<Item> {
+        let mut decode = Decode::new(self.config.limits);
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         let routes: Vec<_> = table.sources.values().cloned().collect();
         drop(table);
         let mut items = Vec::new();
-        for route in routes.iter().filter(|r| filter.matches(&r.state.info)) {
+        for route in routes.iter().filter(|r| scope.covers(&r.state.info)) {
             items.push(Item::Change(Change::Joined(route.state.clone())));
             let last = route.lock().ring.last_batches(most);
             let batches = last.into_iter();
             items.extend(batches.map(|kept| decode_kept(&route.state, columns, &mut decode, kept)));
         }
         items
+    }
+
+    /// Bounds of its decoders.
+    pub(crate) fn limits(&self) -> Limits {
+        self.config.limits
     }
 
     /// The last batches of a source that its ring holds, oldest first: position, time of
@@ -153,7 +178,7 @@ impl Router {
     /// Closes a lane and forgets its cursors. What it has queued can still be taken.
     pub fn close(&self, lane: &Arc<Lane>) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.lanes.retain(|other| !Arc::ptr_eq(other, lane));
+        table.lanes.retain(|(other, _)| !Arc::ptr_eq(other, lane));
         for route in table.sources.values() {
             route.leave(lane);
         }
@@ -161,36 +186,16 @@ impl Router {
         lane.close();
     }
 
-    /// Begins anew for a lane whose instance lost its state: everything queued is
-    /// forgotten, and each source comes again from the oldest batch to be had.
-    /// Called by the lane's own thread.
-    pub fn rewind(&self, lane: &Arc<Lane>) {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        for route in table.sources.values() {
-            route.leave(lane);
-        }
-        lane.forget();
-        for route in table.sources.values() {
-            route.join(lane);
-        }
+    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes on for a lane whose new instance needs no past: each source joins
-    /// again, and comes from the first item that was not done. Called by the
-    /// lane's own thread.
-    pub fn rejoin(&self, lane: &Arc<Lane>) {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        // Suspended while the queue is forgotten, so that nothing comes between.
-        let mut places: HashMap<_, _> = (table.sources.values())
-            .filter_map(|r| Some((r.state.info.id, r.suspend(lane)?)))
-            .collect();
-        places.extend(lane.forget());
-        for (id, place) in places {
-            if let Some(route) = table.sources.get(&id) {
-                route.leave(lane);
-                route.join_at(lane, Some(&place));
-            }
-        }
+    /// Sources that a scope covers, of those there are.
+    #[must_use]
+    pub fn sources(&self, scope: &Scope) -> Vec<Arc<SourceState>> {
+        let table = self.table();
+        let states = table.sources.values().map(|route| route.state.clone());
+        states.filter(|state| scope.covers(&state.info)).collect()
     }
 
     /// Sources that a lane reads.
@@ -206,7 +211,7 @@ impl Router {
             .collect()
     }
 
-    fn lane(&self, config: LaneConfig) -> Lane {
+    pub(crate) fn lane(&self, config: LaneConfig) -> Lane {
         Lane::new(
             config,
             self.lanes_budget.clone(),
@@ -242,7 +247,8 @@ impl Router {
         let route = Arc::new(SourceRoute {
             state: state.clone(),
             wanted: AtomicU32::new(0),
-            unproven: AtomicBool::new(beginning.resumed.is_some()),
+            // What an operator makes is proven by what it reads.
+            unproven: AtomicBool::new(beginning.resumed.is_some() && !state.is_derived()),
             inner: Mutex::new(Inner {
                 ring: Ring::new(self.config.ring_bytes, self.rings_budget.clone(), beginning),
                 readers: Vec::new(),
@@ -250,8 +256,10 @@ impl Router {
             }),
         });
         table.sources.insert(id, route.clone());
-        for lane in &table.lanes {
-            route.join(lane);
+        for (lane, scope) in &table.lanes {
+            if scope.covers(&state.info) {
+                route.join(lane);
+            }
         }
         route
     }
@@ -268,13 +276,13 @@ impl Router {
 
 impl Outlet for Router {
     fn wanted(&self, source: SourceId) -> ColumnSet {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table
-            .sources
-            .get(&source)
-            .map_or(ColumnSet::default(), |route| {
-                ColumnSet(route.wanted.load(Relaxed))
-            })
+        let table = self.table();
+        let own = table.sources.get(&source);
+        let own = own.map_or(0, |route| route.wanted.load(Relaxed));
+        drop(table);
+        let beside = self.beside.read().unwrap_or_else(PoisonError::into_inner);
+        let all = beside.iter().map(|router| router.wanted(source));
+        all.fold(ColumnSet(own), ColumnSet::union)
     }
 
     fn deliver(&self, state: &Arc<SourceState>, item: Item) {
@@ -302,12 +310,12 @@ impl SourceRoute {
     }
 
     /// A lane begins to read this source, at the beginning.
-    fn join(self: &Arc<Self>, lane: &Arc<Lane>) {
+    pub fn join(self: &Arc<Self>, lane: &Arc<Lane>) {
         self.join_at(lane, None);
     }
 
     /// A lane begins to read this source, at a place.
-    fn join_at(self: &Arc<Self>, lane: &Arc<Lane>, place: Option<&Place>) {
+    pub fn join_at(self: &Arc<Self>, lane: &Arc<Lane>, place: Option<&Place>) {
         self.read_from(lane, |ring| match place {
             Some(place) => (
                 place.offset,
@@ -327,7 +335,7 @@ impl SourceRoute {
         let inner = self.lock();
         let runs = inner.ring.epoch();
         drop(inner);
-        if position.epoch > runs && lane.config.filter.matches(&self.state.info) {
+        if position.epoch > runs {
             // Nothing tells whether the engine is the one of that epoch: all anew.
             let place = Place {
                 offset: 0,
@@ -344,9 +352,6 @@ impl SourceRoute {
     }
 
     fn read_from(self: &Arc<Self>, lane: &Arc<Lane>, place: impl FnOnce(&Ring) -> (u64, Told)) {
-        if !lane.config.filter.matches(&self.state.info) {
-            return;
-        }
         let mut inner = self.lock();
         let (next, told) = place(&inner.ring);
         inner.readers.push(Reader {
@@ -361,14 +366,14 @@ impl SourceRoute {
         lane.detach(Detached::new(self.clone()));
     }
 
-    fn leave(&self, lane: &Arc<Lane>) {
+    pub fn leave(&self, lane: &Arc<Lane>) {
         let mut inner = self.lock();
         inner.readers.retain(|r| !Arc::ptr_eq(&r.lane, lane));
         self.widen(&inner);
     }
 
     /// Stops pushing to a lane, and says where it is. None: it does not read here.
-    fn suspend(&self, lane: &Arc<Lane>) -> Option<Place> {
+    pub fn suspend(&self, lane: &Arc<Lane>) -> Option<Place> {
         let mut inner = self.lock();
         let reader = (inner.readers.iter_mut()).find(|r| Arc::ptr_eq(&r.lane, lane))?;
         reader.attached = false;

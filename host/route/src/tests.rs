@@ -1,6 +1,9 @@
+mod chains;
 mod resume;
 
-use crate::{Fetch, Fetched, Filter, Lane, LaneConfig, Router, RouterConfig, WhenFull};
+use crate::{
+    Fetch, Fetched, Filter, Lane, LaneConfig, Reading, Router, RouterConfig, Scope, WhenFull,
+};
 use bytes::Bytes;
 use penstock_event::{
     Batch, Change, ColumnSet, Columns, Epoch, GapReason, Item, Mode, Outlet, Position, ResetReason,
@@ -39,7 +42,7 @@ impl Fetch for Engine {
     }
 }
 
-type TestRouter = Router;
+type TestRouter = Arc<Router>;
 
 fn router(oldest: Option<u64>, ring: usize) -> TestRouter {
     let lose = Mutex::default();
@@ -53,11 +56,16 @@ fn router_of(engine: impl Fetch + 'static, ring: usize) -> TestRouter {
         lanes_total_bytes: 1 << 30,
         limits: penstock_decode::Limits::default(),
     };
-    Router::new(config, Arc::new(engine))
+    Arc::new(Router::new(config, Arc::new(engine)))
 }
 
 fn lane(router: &TestRouter, bytes: usize, when_full: WhenFull) -> Arc<Lane> {
     router.open(config(bytes, when_full))
+}
+
+fn reading(router: &TestRouter, lane: &Arc<Lane>) -> Reading {
+    let scope = Scope::of(&lane.config.filter);
+    Reading::of(lane.clone(), vec![(router.clone(), scope)])
 }
 
 fn config(bytes: usize, when_full: WhenFull) -> LaneConfig {
@@ -294,7 +302,7 @@ fn a_ring_keeps_more_while_a_lane_fetches() {
     assert!(router.kept().0 <= before, "the limit holds again");
     // An instance that dies while it fetches holds nothing up.
     (432..=800).for_each(|s| deliver(&router, &state, 0, s));
-    router.rewind(&lane);
+    reading(&router, &lane).rewind();
     lane.next();
     router.close(&lane);
     (801..=900).for_each(|s| deliver(&router, &state, 0, s));
@@ -372,7 +380,7 @@ fn a_rebuilt_instance_gets_everything_again() {
     (0..=9).for_each(|s| deliver(&router, &state, 0, s));
     drain(&lane);
     (10..=19).for_each(|s| deliver(&router, &state, 0, s));
-    router.rewind(&lane);
+    reading(&router, &lane).rewind();
     (20..=29).for_each(|s| deliver(&router, &state, 0, s));
     assert_eq!(
         drain(&lane),
@@ -430,7 +438,7 @@ fn an_instance_without_a_past_goes_on_where_the_last_one_died() {
     lane.done();
     // Taken, not done: the batch that killed the instance comes again.
     lane.next();
-    router.rejoin(&lane);
+    reading(&router, &lane).rejoin();
     (10..=12).for_each(|s| deliver(&router, &state, 0, s));
     assert_eq!(
         drain(&lane),
@@ -450,7 +458,7 @@ fn what_waits_with_the_taker_comes_again_after_it_died() {
             _ => lane.park(),
         }
     }
-    router.rejoin(&lane);
+    reading(&router, &lane).rejoin();
     // Joined and 0 were done, 1 and 2 wait.
     let rest = expect(&[&words(&["joined"]), &batches(0, 1..=9)]);
     assert_eq!(drain(&lane), rest);
@@ -513,7 +521,7 @@ fn the_last_batches_of_each_source_are_there_to_try_a_plugin_out() {
     (0..=5).for_each(|s| deliver(&router, &state, 0, s));
     gap(&router, &state, 0, 6, 8);
     deliver(&router, &state, 0, 9);
-    let recent = router.recent(&Filter::default(), ColumnSet::TOKEN_HASHES, 3);
+    let recent = router.recent(&Scope::of(&Filter::default()), ColumnSet::TOKEN_HASHES, 3);
     let seen: Vec<_> = recent
         .iter()
         .map(|item| match item {
@@ -524,7 +532,11 @@ fn the_last_batches_of_each_source_are_there_to_try_a_plugin_out() {
     assert!(matches!(recent[0], Item::Change(Change::Joined(_))));
     assert_eq!(seen[1..], ["0/4", "0/5", "0/9"]);
     let none = Filter::new(&["other".to_string()]);
-    assert!(router.recent(&none, ColumnSet::TOKEN_HASHES, 3).is_empty());
+    assert!(
+        router
+            .recent(&Scope::of(&none), ColumnSet::TOKEN_HASHES, 3)
+            .is_empty()
+    );
 }
 
 #[test]
@@ -542,7 +554,7 @@ fn an_idle_lane_rejoins_without_hearing_anything_twice() {
     let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
     (0..=5).for_each(|s| deliver(&router, &state, 0, s));
     drain(&lane);
-    router.rejoin(&lane);
+    reading(&router, &lane).rejoin();
     deliver(&router, &state, 0, 6);
     assert_eq!(drain(&lane), ["joined", "0/6"]);
 }
@@ -555,7 +567,7 @@ fn all_lanes_together_are_bounded() {
         lanes_total_bytes: 3_000,
         limits: penstock_decode::Limits::default(),
     };
-    let router = TestRouter::new(config, Arc::new(Engine::default()));
+    let router = Arc::new(Router::new(config, Arc::new(Engine::default())));
     let state = source();
     let lanes = [(); 3].map(|()| lane(&router, 1 << 20, WhenFull::CatchUp));
     deliver(&router, &state, 0, 0);

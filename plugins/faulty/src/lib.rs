@@ -9,6 +9,8 @@
 //! in = "on-batch"     # where: one of the exports, on-batch by default
 //! after = 3           # batches handled well before it shows
 //! echo = "out"        # a sink that every batch is forwarded to
+//! pass = "odd"        # events for those after it: `all`, `odd` (by their index), `anew`
+//!                     # (all, as events of its own), or none by default
 //! ```
 //!
 //! A request (`handle`) with the same table as JSON sets another fault while it
@@ -24,8 +26,8 @@ pub mod lies;
 
 use faults::{Fault, Place};
 use penstock_sdk::{
-    Batch, Change, Columns, Description, Lookup, Piece, Plugin, Query, Refused, Request, Row,
-    SourceChange, State, Tick, metrics, publish,
+    Batch, Change, Columns, Description, Event, Lookup, Piece, Plugin, Query, Refused, Request,
+    Row, SourceChange, State, Tick, emit, error, metrics, publish,
 };
 
 /// The plugin.
@@ -47,6 +49,7 @@ pub struct Config {
     r#in: String,
     after: u64,
     echo: String,
+    pass: String,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             r#in: "on-batch".to_owned(),
             after: 0,
             echo: String::new(),
+            pass: String::new(),
         }
     }
 }
@@ -72,6 +76,24 @@ impl Faulty {
         let here = Place::named(&self.config.r#in) == Some(place);
         let now = place == Place::Init || self.batches >= self.config.after;
         (here && now).then_some(fault)
+    }
+
+    /// Emits what its config says.
+    fn pass(&self, batch: &Batch<'_>) {
+        let mut out = emit::Events::new();
+        for event in batch.events() {
+            match (&*self.config.pass, &event) {
+                ("all", _) => out.keep(&event),
+                ("odd", _) if event.common().index() % 2 == 1 => out.keep(&event),
+                ("anew", Event::Stored(s)) => out.stored(s, s.parent(), s.hashes(), s.tokens()),
+                ("anew", Event::Removed(r)) => out.removed(event.common(), r.hashes()),
+                ("anew", Event::Cleared(_)) => out.keep(&event),
+                _ => {}
+            }
+        }
+        if let Err(error) = out.emit() {
+            error!("not emitted: {error}");
+        }
     }
 
     /// Does what the fault says, if there is one here and now. An error is
@@ -107,7 +129,8 @@ impl Config {
 impl Plugin for Faulty {
     const NAME: &'static str = "faulty";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const COLUMNS: Columns = Columns::NONE;
+    // For what it emits anew.
+    const COLUMNS: Columns = Columns::TOKENS;
     const STATE_SCHEMA: u32 = SCHEMA;
     type Config = Config;
 
@@ -137,6 +160,7 @@ impl Plugin for Faulty {
             let _ = publish::forward(&self.config.echo, b"batch");
         }
         metrics::add("batches", 1);
+        self.pass(batch);
     }
 
     fn on_source(&mut self, change: &SourceChange<'_>) {
@@ -204,6 +228,9 @@ impl Request for Faulty {
             serde_json::from_slice(body).map_err(|e| format!("config: {e}"))?;
         if config.echo.is_empty() {
             config.echo.clone_from(&self.config.echo);
+        }
+        if config.pass.is_empty() {
+            config.pass.clone_from(&self.config.pass);
         }
         self.config = config.checked()?;
         // From now on, not from the start.

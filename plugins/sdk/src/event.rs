@@ -183,6 +183,11 @@ impl<'a> Common<'a> {
         self.batch.name(self.row[6])
     }
 
+    /// The bits of its flags.
+    pub(crate) fn flags(&self) -> u32 {
+        self.row[0] >> 16
+    }
+
     /// KV cache group, 0 when it names none.
     #[must_use]
     pub fn group(&self) -> u32 {

@@ -11,6 +11,13 @@ pub mod base {
     });
 }
 
+pub mod emit {
+    wit_bindgen::generate!({
+        world: "with-emit",
+        path: "../../wit",
+    });
+}
+
 pub mod lookup {
     wit_bindgen::generate!({
         world: "with-lookup",

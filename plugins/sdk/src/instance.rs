@@ -145,7 +145,12 @@ impl<P: Plugin> Instance<P> {
         let mut refused = Refused::default();
         if let Some(plugin) = &mut self.plugin {
             let names = self.names.get_or_insert_default();
-            plugin.on_batch(&Batch::new(raw, names), &mut refused);
+            let batch = Batch::new(raw, names);
+            #[cfg(not(target_arch = "wasm32"))]
+            crate::native::emit::handles(Some(batch.len()));
+            plugin.on_batch(&batch, &mut refused);
+            #[cfg(not(target_arch = "wasm32"))]
+            crate::native::emit::handles(None);
         }
         refused.into_list()
     }

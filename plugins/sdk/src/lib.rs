@@ -1,5 +1,5 @@
 //! The plugin author's kit: typed events over the columns, names instead of
-//! dictionary codes, logging, metrics, clock and publishing.
+//! dictionary codes, logging, metrics, clock, publishing, and [emitting](emit).
 //!
 //! A plugin is a type that implements [`Plugin`] and is handed to [`export!`].
 //! This one counts stored blocks by adapter and refuses events of a group it
@@ -64,6 +64,7 @@
 //! holds may outlive its build: [`state`].
 
 pub mod batch;
+pub mod emit;
 pub mod event;
 mod export;
 #[doc(hidden)]

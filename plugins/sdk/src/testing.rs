@@ -17,7 +17,7 @@ use crate::generated::base::exports::penstock::plugin::guest::MoreColumns;
 use crate::generated::base::penstock::plugin::types::DictionaryEntry;
 use crate::hash::{token_hash, token_seed};
 use crate::native::KEPT;
-pub use crate::native::Published;
+pub use crate::native::{Emitted, Published};
 use crate::{Batch, Medium, RawBatch, SourceId};
 use std::collections::BTreeMap;
 
@@ -122,6 +122,12 @@ pub fn gauge(name: &str) -> Option<f64> {
 #[must_use]
 pub fn published() -> Vec<Published> {
     KEPT.with_borrow_mut(|k| k.published.drain(..).collect())
+}
+
+/// Takes what plugins on this thread have emitted, oldest first.
+#[must_use]
+pub fn emitted() -> Vec<Emitted> {
+    KEPT.with_borrow_mut(|k| k.emitted.drain(..).collect())
 }
 
 /// Numbers that plugins on this thread have left out of their sinks' sequences.

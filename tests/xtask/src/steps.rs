@@ -7,7 +7,13 @@ use clap::ValueEnum;
 use std::time::{Duration, Instant};
 
 /// Plugins of this repository: package, and file name under `target/plugins`.
-const PLUGINS: &[&str] = &["prefix-index", "forward", "hot-prefixes", "faulty"];
+const PLUGINS: &[&str] = &[
+    "prefix-index",
+    "forward",
+    "hot-prefixes",
+    "dedupe",
+    "faulty",
+];
 
 /// Other builds: plugin, end of the file's name, features. With `schema-1` the index's
 /// state is written in an older schema: swaps migrate. With `echo` it forwards what it

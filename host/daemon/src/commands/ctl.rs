@@ -154,6 +154,7 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
         "age",
         "state",
         "shards",
+        "after",
         "events",
         "events/s",
         "ns/event",
@@ -176,6 +177,7 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
                 false => p.state.clone(),
             },
             p.shards.to_string(),
+            p.after.join(", "),
             p.events.to_string(),
             format!("{:.0}", p.events_per_s),
             format!("{:.0}", p.ns_per_event),
@@ -194,7 +196,11 @@ fn print_plugins(out: &mut Out, plugins: &[PluginStatus]) -> Result<()> {
     out.line(table)?;
     for p in plugins {
         if let Some(why) = &p.load_error {
-            out.line(format_args!("{}: not loaded: {why}", p.name))?;
+            let what = match p.state.as_str() {
+                "waiting" => "waits",
+                _ => "not loaded",
+            };
+            out.line(format_args!("{}: {what}: {why}", p.name))?;
         }
         if let Some(why) = &p.last_error {
             out.line(format_args!("{}: last error: {why}", p.name))?;

@@ -17,6 +17,9 @@ pub struct PluginFile {
     pub enabled: bool,
     /// Name patterns of the sources it gets (`*`, `?`). Empty: all.
     pub sources: Vec<String>,
+    /// Plugins whose events it gets, instead of the engines'. A source that several of
+    /// them read comes from the first one.
+    pub after: Vec<String>,
     /// What it may import.
     pub grants: Grants,
     /// Instances that share its sources, each with a thread and limits of its own.
@@ -84,6 +87,7 @@ impl Default for PluginFile {
         Self {
             enabled: true,
             sources: Vec::new(),
+            after: Vec::new(),
             grants: [Grant::Log, Grant::Metrics, Grant::Clock]
                 .into_iter()
                 .collect(),

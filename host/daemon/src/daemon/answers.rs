@@ -20,8 +20,7 @@ impl Lookups for Parts {
         match self.answering(plugin) {
             Ok(Answering::One(runner)) => runner.find(query, Back::new(reply, closed)),
             Ok(Answering::All(shards)) => {
-                let sources = &self.plugins.sources;
-                merge::ask(&shards, sources, &self.late, &query, reply, closed);
+                merge::ask(&shards, &self.late, &query, reply, closed);
             }
             Err(error) => reply(Err(error)),
         }

@@ -1,53 +1,52 @@
 use penstock_event::{Item, SourceId};
 use penstock_plugin::{Feed, Recent, Waiting};
-use penstock_route::{Lane, Router};
+use penstock_route::Reading;
 use std::sync::Arc;
 use std::thread::Thread;
 
 /// A lane as a runner takes from it.
 pub struct LaneFeed {
-    pub router: Arc<Router>,
-    pub lane: Arc<Lane>,
-    /// The plugin only publishes: after a crash it goes on, and repeats nothing but
+    pub reading: Arc<Reading>,
+    /// The plugin only publishes or emits: after a crash it goes on, and repeats nothing but
     /// the batch that it died on.
     pub effects_only: bool,
 }
 
 impl Feed for LaneFeed {
     fn attach(&mut self, runner: Thread) {
-        self.lane.attach(runner);
+        self.reading.lane().attach(runner);
     }
 
     fn rest(&mut self, rests: bool) {
-        self.lane.rest(rests);
+        self.reading.lane().rest(rests);
     }
 
     fn next(&mut self) -> Option<Item> {
-        self.lane.next()
+        self.reading.lane().next()
     }
 
     fn done(&mut self) {
-        self.lane.done();
+        self.reading.lane().done();
     }
 
     fn park(&mut self) {
-        self.lane.park();
+        self.reading.lane().park();
     }
 
     fn unpark(&mut self, source: SourceId) {
-        self.lane.unpark(source);
+        self.reading.lane().unpark(source);
     }
 
     fn rewind(&mut self) {
         if self.effects_only {
-            self.router.rejoin(&self.lane);
+            self.reading.rejoin();
         } else {
-            self.router.rewind(&self.lane);
+            self.reading.rewind();
         }
     }
 
     fn recent(&self, source: SourceId, most: usize) -> Vec<Recent> {
-        let last = self.router.last_batches(source, most).into_iter();
+        let last = self.reading.last_batches(source, most).into_iter();
         last.map(|(position, received_us, payload)| Recent {
             position,
             received_us,
@@ -57,7 +56,7 @@ impl Feed for LaneFeed {
     }
 
     fn waiting(&self) -> Waiting {
-        let status = self.lane.status();
+        let status = self.reading.lane().status();
         Waiting {
             items: status.items,
             bytes: status.bytes,

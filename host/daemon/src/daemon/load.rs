@@ -3,7 +3,7 @@
 use super::scan::Found;
 use crate::config::{PluginFile, load_plugin};
 use penstock_event::Publish;
-use penstock_plugin::{Compiled, LoadError, Setup};
+use penstock_plugin::{Compiled, Grant, LoadError, Setup};
 use rustix::fs::OFlags;
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -31,6 +31,13 @@ pub struct Build {
     pub found: Found,
 }
 
+impl Build {
+    /// It is an operator: it emits events for plugins after it.
+    pub fn emits(&self) -> bool {
+        self.compiled.summary.imports.contains(&Grant::Emit)
+    }
+}
+
 /// Reads and checks what can be checked without compiling.
 pub fn read(found: &Found) -> Result<Load, String> {
     let wasm = bytes(&found.wasm)?;
@@ -52,6 +59,13 @@ pub fn read(found: &Found) -> Result<Load, String> {
     ];
     let digest = parts[0] ^ parts[1].rotate_left(17);
     Ok(Load { wasm, file, digest })
+}
+
+/// A plugin's settings alone; the defaults where they cannot be read.
+pub fn glance(found: &Found) -> PluginFile {
+    let text = found.stamps.1.and_then(|_| bytes(&found.toml).ok());
+    let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
+    load_plugin(&found.toml, &text.unwrap_or_default()).unwrap_or_default()
 }
 
 /// Why a component is not loaded; where the plugin's file decides, which file.

@@ -10,10 +10,9 @@ pub use late::Late;
 
 use super::shards::Shards;
 use penstock_event::{Answer, Link, LookupError, Query};
-use penstock_ingest::Sources;
 use penstock_plugin::Reply as Back;
 use penstock_query::Reply;
-use penstock_route::Filter;
+use penstock_route::Reading;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,8 +34,7 @@ struct Inner {
 
 /// Whose sources an answer is about.
 struct Scope {
-    sources: Arc<Sources>,
-    filters: Vec<Filter>,
+    readings: Vec<Arc<Reading>>,
     model: String,
 }
 
@@ -47,7 +45,6 @@ const AHEAD: Duration = Duration::from_millis(50);
 /// instead.
 pub fn ask(
     shards: &Shards,
-    sources: &Arc<Sources>,
     late: &Late,
     query: &Query,
     reply: Reply<Answer>,
@@ -55,8 +52,7 @@ pub fn ask(
 ) {
     let gather = Arc::new(Gather {
         scope: Scope {
-            sources: sources.clone(),
-            filters: shards.list.iter().map(|s| s.filter.clone()).collect(),
+            readings: shards.list.iter().map(|s| s.reading.clone()).collect(),
             model: query.model.clone(),
         },
         inner: Mutex::new(Inner {
@@ -151,11 +147,10 @@ fn merge(
 impl Scope {
     /// Sources of the model that a shard gets.
     fn names(&self, shard: usize) -> Vec<Arc<str>> {
-        let Some(filter) = self.filters.get(shard) else {
+        let Some(reading) = self.readings.get(shard) else {
             return Vec::new();
         };
-        let all = self.sources.snapshot();
-        let of_shard = all.iter().filter(|s| filter.matches(&s.info));
+        let of_shard = reading.sources().into_iter();
         let asked_for = of_shard.filter(|s| s.info.spec.model == self.model);
         let there = asked_for.filter(|s| s.link() != Link::Left);
         there.map(|s| s.info.name.clone()).collect()
@@ -220,8 +215,7 @@ pub(in crate::daemon::merge) mod tests {
     pub fn gather(shards: usize) -> (Gather, std::sync::mpsc::Receiver<Heard>) {
         let (send, heard) = std::sync::mpsc::channel();
         let scope = Scope {
-            sources: Arc::default(),
-            filters: Vec::new(),
+            readings: Vec::new(),
             model: "m".into(),
         };
         let reply: Reply<Answer> = Box::new(move |answer| send.send(answer).unwrap());

@@ -8,6 +8,7 @@
 //! stops, the lanes run empty, the sinks drain; all within the drain limit.
 
 mod answers;
+mod chains;
 mod checkpoint;
 mod control;
 mod feed;
@@ -106,7 +107,6 @@ impl Daemon {
             config.query.queue,
             cache(&loaded),
             checkpoints.clone(),
-            known.clone(),
         )?;
         // Before any socket: a plugin directory that leaves open who answers is a mistake.
         for warning in survey::before_start(&loaded)? {

@@ -1,15 +1,15 @@
 //! The plugins that run: who they are, and how they are asked.
 
+use super::chains::Afters;
 use super::checkpoint::{Kept, hash_key};
 use super::load::Build;
 use super::shards::Shards;
 use super::sinks::Outlets;
-use crate::config::Swap;
-use penstock_ingest::Sources;
-use penstock_plugin::{Cache, Features, Host, Status as RunnerStatus};
+use crate::config::{PluginFile, Swap};
+use penstock_plugin::{Cache, Features, Host, State, Status as RunnerStatus};
 use penstock_query::PluginStatus;
-use penstock_route::Router;
-use std::collections::BTreeMap;
+use penstock_route::{Derived, Filter, Router, Scope};
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,15 +36,18 @@ pub struct Plugins {
     pub(super) context: zmq::Context,
     pub(super) places: Places,
     pub(super) checkpoints: Kept,
-    /// Known once ingest runs.
-    pub(super) sources: Arc<Sources>,
     /// The plugin that answers when nobody is named.
     pub(super) default: Option<String>,
     pub(super) max_lookups: usize,
     /// What lies in the directory at start was not looked at yet.
     pub(super) starting: AtomicBool,
     table: Mutex<BTreeMap<String, Entry>>,
+    /// What operators emit, by their names: they outlive builds.
+    streams: Mutex<BTreeMap<String, Arc<Derived>>>,
 }
+
+/// Where a plugin reads.
+pub type Upstream = Vec<(Arc<Router>, Scope)>;
 
 /// One name in the plugin directory.
 #[derive(Default)]
@@ -75,8 +78,10 @@ pub struct Entry {
 /// A build that runs, with all that belongs to it.
 pub struct Running {
     pub shards: Shards,
+    /// Which streams they read ([`Plugins::streams_of`]).
+    pub streams: String,
     pub features: Features,
-    /// It only publishes: a successor needs no past.
+    /// It only publishes or emits: a successor needs no past.
     pub effects_only: bool,
     /// It goes on from what the build before it held.
     pub inherits: bool,
@@ -92,6 +97,18 @@ pub struct Handle {
     pub patience: Duration,
     pub shards: Shards,
     pub outlets: Outlets,
+}
+
+/// A plugin that runs, for whoever writes checkpoints.
+pub struct Keep {
+    pub name: String,
+    /// How often; none: nothing of it is kept.
+    pub every: Option<Duration>,
+    /// There is state, not positions alone.
+    pub state: bool,
+    pub shards: Shards,
+    pub after: Vec<String>,
+    pub streams: String,
 }
 
 /// A new build shows what it is worth.
@@ -113,7 +130,6 @@ impl Plugins {
         max_lookups: usize,
         cache: Option<Cache>,
         checkpoints: Kept,
-        sources: Arc<Sources>,
     ) -> std::io::Result<Arc<Self>> {
         let key = places.state.as_deref().map(hash_key);
         Ok(Arc::new(Self {
@@ -122,16 +138,95 @@ impl Plugins {
             context: zmq::Context::new(),
             places,
             checkpoints,
-            sources,
             default,
             max_lookups,
             starting: AtomicBool::new(true),
             table: Mutex::default(),
+            streams: Mutex::default(),
         }))
     }
 
     pub fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an operator emits, whether it runs or not.
+    pub fn stream(&self, operator: &str) -> Arc<Derived> {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Derived::new(operator, &self.router));
+        streams.entry(operator.into()).or_insert_with(new).clone()
+    }
+
+    /// An operator is gone, if it was one: those after it have nothing of it any more.
+    pub fn silence(&self, name: &str) {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = streams.get(name).cloned();
+        drop(streams);
+        if let Some(stream) = stream {
+            stream.only(&HashSet::new());
+        }
+    }
+
+    /// Where a plugin of this file reads.
+    pub fn upstream(&self, file: &PluginFile) -> Upstream {
+        let own = Scope::of(&Filter::new(&file.sources));
+        if file.after.is_empty() {
+            return vec![(self.router.clone(), own)];
+        }
+        let mut before = Vec::new();
+        let mut upstream = Vec::new();
+        for operator in &file.after {
+            let rest = Scope::none_of(before.clone());
+            let scope = Scope::all(vec![own.clone(), rest]);
+            upstream.push((self.stream(operator).router().clone(), scope));
+            before.push(self.reads(operator).0);
+        }
+        upstream
+    }
+
+    /// The streams that a plugin of this file reads: state made of others is of no use.
+    pub fn streams_of(&self, file: &PluginFile) -> String {
+        match file.after.as_slice() {
+            [] => String::new(),
+            [one] => one.clone(),
+            // Which of them a source comes from depends on what each of them reads.
+            several => {
+                let several = several.iter().map(|name| self.reads(name).1);
+                several.collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+
+    /// Which sources a running operator reads, and the same in words.
+    fn reads(&self, operator: &str) -> (Scope, String) {
+        let table = self.lock();
+        let runs = |name: &str| {
+            let entry = table.get(name)?;
+            Some(
+                &entry
+                    .running
+                    .as_ref()
+                    .or(entry.warming.as_ref())?
+                    .build
+                    .file,
+            )
+        };
+        reads(operator, &runs)
+    }
+
+    /// Each running plugin's `after`.
+    pub fn afters(&self) -> Afters {
+        let table = self.lock();
+        let running = table.iter().filter_map(|(name, e)| {
+            let runs = e.running.as_ref().or(e.warming.as_ref())?;
+            Some((name.clone(), runs.build.file.after.clone()))
+        });
+        running.collect()
+    }
+
+    /// Why a plugin after these gets nothing now.
+    pub fn lacks(&self, after: &[String]) -> Option<String> {
+        lacks(after, &self.lock())
     }
 
     /// Another plugin than `name` that answers lookups.
@@ -151,7 +246,7 @@ impl Plugins {
     /// Takes a plugin out of service: it handles what it has for at most `drain`, and
     /// a call that goes on for long after that is ended.
     pub fn retire(&self, running: Running, drain: Duration) {
-        running.shards.retire(&self.router, drain);
+        running.shards.retire(drain);
     }
 
     /// Waits until every lane is empty, at most until `until`.
@@ -187,28 +282,28 @@ impl Plugins {
         let table = self.lock();
         table
             .iter()
-            .map(|(name, entry)| describe(name, entry))
+            .map(|(name, entry)| describe(name, entry, &table))
             .collect()
     }
 
-    /// What is to be written to disk now: plugins whose state outlives them, and those
-    /// that only publish, for their positions.
-    pub fn to_keep(
-        &self,
-        mut due: impl FnMut(&str, Duration) -> bool,
-    ) -> Vec<(String, Shards, bool)> {
+    /// What runs, as its checkpoints need it.
+    pub fn to_keep(&self) -> Vec<Keep> {
         let table = self.lock();
-        let running = table
-            .iter()
-            .filter_map(|(name, e)| Some((name, e.running.as_ref()?)));
-        running
-            .filter(|(name, r)| {
-                let every = r.build.file.checkpoint.every_s;
-                let kept = every > 0 && (r.features.state || r.effects_only);
-                kept && due(name, Duration::from_secs(every))
-            })
-            .map(|(name, r)| (name.clone(), r.shards.clone(), r.features.state))
-            .collect()
+        let running = (table.iter()).filter_map(|(name, e)| Some((name, e.running.as_ref()?)));
+        let keep = |(name, r): (&String, &Running)| {
+            let every = Duration::from_secs(r.build.file.checkpoint.every_s);
+            // State that outlives the plugin, or its positions where it only publishes.
+            let kept = !every.is_zero() && (r.features.state || r.effects_only);
+            Keep {
+                name: name.clone(),
+                every: kept.then_some(every),
+                state: r.features.state,
+                shards: r.shards.clone(),
+                after: r.build.file.after.clone(),
+                streams: r.streams.clone(),
+            }
+        };
+        running.map(keep).collect()
     }
 
     /// Whether some build has yet to show what it is worth.
@@ -246,6 +341,11 @@ impl Plugins {
 // === impl Running ===
 
 impl Running {
+    /// It is an operator.
+    pub fn emits(&self) -> bool {
+        self.build.emits()
+    }
+
     /// So long it runs beside the other one, to be compared.
     pub fn shadow(&self) -> Duration {
         Duration::from_secs(self.build.file.swap.shadow_s)
@@ -283,7 +383,40 @@ impl Probation {
     }
 }
 
-fn describe(name: &str, entry: &Entry) -> PluginStatus {
+/// What an operator reads: what its filter matches, of what those before it read.
+fn reads<'a>(name: &str, runs: &impl Fn(&str) -> Option<&'a PluginFile>) -> (Scope, String) {
+    let Some(file) = runs(name) else {
+        return (Scope::any(Vec::new()), format!("{name}(-)"));
+    };
+    let own = Scope::of(&Filter::new(&file.sources));
+    let words = file.sources.join(",");
+    if file.after.is_empty() {
+        return (own, format!("{name}({words})"));
+    }
+    // No cycle runs.
+    let (scopes, after): (Vec<_>, Vec<_>) = file.after.iter().map(|n| reads(n, runs)).unzip();
+    let scope = Scope::all(vec![own, Scope::any(scopes)]);
+    (scope, format!("{name}({words} after {})", after.join(" ")))
+}
+
+fn lacks(after: &[String], table: &BTreeMap<String, Entry>) -> Option<String> {
+    after.iter().find_map(|operator| {
+        let entry = table.get(operator);
+        let runs = entry.and_then(|e| e.running.as_ref().or(e.warming.as_ref()));
+        match runs {
+            None => Some(format!("after: {operator:?} does not run")),
+            Some(r) if !r.emits() => Some(format!(
+                "after: {operator:?} emits nothing: it does not import `emit`"
+            )),
+            Some(r) if r.shards.status().state == State::Failed => {
+                Some(format!("after: {operator:?} has failed"))
+            }
+            Some(_) => None,
+        }
+    })
+}
+
+fn describe(name: &str, entry: &Entry, table: &BTreeMap<String, Entry>) -> PluginStatus {
     let mut status = PluginStatus {
         name: name.into(),
         state: if entry.disabled {
@@ -301,6 +434,13 @@ fn describe(name: &str, entry: &Entry) -> PluginStatus {
     };
     if let Some(running) = entry.running.as_ref().or(entry.warming.as_ref()) {
         fill(&mut status, running);
+    }
+    if let Some(running) = &entry.running
+        && status.state == "running"
+        && let Some(why) = lacks(&running.build.file.after, table)
+    {
+        status.state = "waiting".into();
+        status.load_error.get_or_insert(why);
     }
     if entry.running.is_none() && (entry.warming.is_some() || entry.loading) {
         status.state = "loading".into();
@@ -324,6 +464,8 @@ fn fill(status: &mut PluginStatus, running: &Running) {
     status.age_s = running.since.elapsed().as_secs_f64();
     status.events = r.events;
     status.batches = r.batches;
+    status.after.clone_from(&running.build.file.after);
+    status.emitted = r.emitted;
     status.refusals = r.refusals;
     status.lookups = running.shards.lookups();
     status.events_per_s = r.events_per_s;

@@ -8,9 +8,9 @@
 //! To all others they are one: they take up a role together, fail as one on probation,
 //! and their numbers are summed. A failure itself is one shard's alone.
 
-use penstock_event::SourceId;
+use penstock_event::{SourceId, SourceState};
 use penstock_plugin::{Role, Runner, State, Status, Trail};
-use penstock_route::{Filter, Lane, Router};
+use penstock_route::Reading;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +27,7 @@ pub struct Shards {
 #[derive(Clone)]
 pub struct Shard {
     pub runner: Arc<Runner>,
-    pub lane: Arc<Lane>,
-    pub filter: Filter,
+    pub reading: Arc<Reading>,
 }
 
 /// What waits for all of them, and what they missed.
@@ -68,7 +67,7 @@ impl Shards {
     pub fn queued(&self) -> Queued {
         let mut queued = Queued::default();
         for shard in &self.list {
-            let lane = shard.lane.status();
+            let lane = shard.reading.lane().status();
             queued.items += lane.items;
             queued.bytes += lane.bytes;
             queued.missed += lane.dropped + lane.missed;
@@ -80,7 +79,7 @@ impl Shards {
     pub fn behind(&self) -> bool {
         let takes = |shard: &&Shard| shard.runner.status().state == State::Running;
         let mut takers = self.list.iter().filter(takes);
-        takers.any(|shard| shard.lane.behind())
+        takers.any(|shard| shard.reading.lane().behind())
     }
 
     /// Batches that these have yet to handle to stand where `others` stand, of what
@@ -91,8 +90,8 @@ impl Shards {
     }
 
     /// Sources that they read.
-    pub fn reads(&self, router: &Router) -> HashSet<SourceId> {
-        let each = self.list.iter().map(|shard| router.reads(&shard.lane));
+    pub fn reads(&self) -> HashSet<SourceId> {
+        let each = self.list.iter().map(|shard| shard.reading.reads());
         each.reduce(|mut all, more| {
             all.extend(more);
             all
@@ -100,11 +99,17 @@ impl Shards {
         .unwrap_or_default()
     }
 
+    /// The same, as they are where they are read.
+    pub fn sources(&self) -> Vec<Arc<SourceState>> {
+        let each = self.list.iter();
+        each.flat_map(|shard| shard.reading.sources()).collect()
+    }
+
     /// Takes them out of service: they handle what they have for at most `drain`, and a
     /// call that goes on for long after that is ended.
-    pub fn retire(self, router: &Router, drain: Duration) {
+    pub fn retire(self, drain: Duration) {
         for shard in &self.list {
-            router.close(&shard.lane);
+            shard.reading.close();
         }
         std::thread::scope(|scope| {
             let mut list = self.list.into_iter();

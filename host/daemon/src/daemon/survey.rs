@@ -3,12 +3,13 @@
 //! Components are compiled, described and set up as in service, but get no events,
 //! and nothing that they publish leaves. No socket is opened.
 
+use super::chains::{Afters, fault, order};
 use super::load::{Load, read, refusal, setup};
 use super::scan::{Directory, Found, Scan};
 use super::sinks::Outlets;
 use crate::config::{ConfigError, Loaded, nearest};
 use anyhow::Result;
-use penstock_plugin::{Candidate, Host};
+use penstock_plugin::{Candidate, Grant, Host};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,6 +40,7 @@ pub fn survey(loaded: &Loaded) -> Result<Survey> {
     let scan = scan(loaded)?;
     survey.refused.extend(scan.odd);
     survey.refused.extend(scan.doubtful);
+    let mut chains = Chains::default();
     for (name, found) in &scan.settled {
         let load = match read(found) {
             Ok(load) if load.file.enabled => load,
@@ -51,12 +53,51 @@ pub fn survey(loaded: &Loaded) -> Result<Survey> {
                 continue;
             }
         };
+        chains.after.insert(name.clone(), load.file.after.clone());
         match dry_run(&host, name, found, &load, loaded) {
-            Ok(version) => drop(survey.fine.insert(name.clone(), version)),
+            Ok((version, emits)) => {
+                survey.fine.insert(name.clone(), version);
+                chains.emits.insert(name.clone(), emits);
+            }
             Err(why) => drop(survey.refused.insert(name.clone(), why)),
         }
     }
+    chains.judge(&mut survey, &scan.names);
     Ok(survey)
+}
+
+/// Who comes after whom.
+#[derive(Default)]
+struct Chains {
+    after: Afters,
+    /// Those that would run, and whether they emit.
+    emits: BTreeMap<String, bool>,
+}
+
+impl Chains {
+    /// Refuses those that cannot come after those that they name, and in turn those after
+    /// them.
+    fn judge(&self, survey: &mut Survey, names: &[String]) {
+        for name in order(survey.fine.keys().cloned(), &self.after) {
+            let names = names.iter().map(String::as_str);
+            let why = fault(&name, &self.after, names).or_else(|| {
+                let after = self.after.get(&name).into_iter().flatten();
+                after
+                    .clone()
+                    .find_map(|operator| match self.emits.get(operator) {
+                        Some(true) if survey.fine.contains_key(operator) => None,
+                        Some(false) => Some(format!(
+                            "after: {operator:?} emits nothing: it does not import `emit`"
+                        )),
+                        _ => Some(format!("after: {operator:?} does not run")),
+                    })
+            });
+            if let Some(why) = why {
+                survey.fine.remove(&name);
+                survey.refused.insert(name, why);
+            }
+        }
+    }
 }
 
 /// What the plugin directory says about the config. Reads no more than it must: a
@@ -122,14 +163,14 @@ fn answers_lookups(load: &Load) -> bool {
     penstock_plugin::exports(&load.wasm, "lookup")
 }
 
-/// The version of a plugin that would run.
+/// The version of a plugin that would run, and whether it emits events.
 fn dry_run(
     host: &Arc<Host>,
     name: &str,
     found: &Found,
     load: &Load,
     loaded: &Loaded,
-) -> Result<String, String> {
+) -> Result<(String, bool), String> {
     let file = &load.file;
     let told = |error| refusal(&error, found);
     let compiled = (host.compile(&load.wasm, &file.grants, &file.limits)).map_err(told)?;
@@ -137,7 +178,8 @@ fn dry_run(
     let outlets = Outlets::plan(name, &file.sink, &Outlets::default(), &loaded.home);
     let setup = setup(file, name, 0, outlets.publishers())?;
     let candidate = Candidate::prepare(host, &compiled, &setup).map_err(told)?;
-    Ok(candidate.description.version)
+    let emits = compiled.summary.imports.contains(&Grant::Emit);
+    Ok((candidate.description.version, emits))
 }
 
 #[cfg(test)]
@@ -145,6 +187,38 @@ mod tests {
     use super::*;
     use crate::config::load;
     use std::fs;
+
+    #[test]
+    fn chains_that_cannot_be_are_refused_to_their_end() {
+        let mut survey = Survey::default();
+        let mut chains = Chains::default();
+        let all: [(&str, &[&str], bool); 6] = [
+            ("dedupe", &[], true),
+            ("index", &["dedupe"], false),
+            ("late", &["index"], false),
+            ("lost", &["nobody"], true),
+            ("below", &["lost"], false),
+            ("x", &["x"], true),
+        ];
+        for (name, after, emits) in all {
+            survey.fine.insert(name.into(), "1".into());
+            let after = after.iter().map(ToString::to_string).collect();
+            chains.after.insert(name.into(), after);
+            chains.emits.insert(name.into(), emits);
+        }
+        let names: Vec<String> = survey.fine.keys().cloned().collect();
+        chains.judge(&mut survey, &names);
+        assert_eq!(survey.fine.keys().collect::<Vec<_>>(), ["dedupe", "index"]);
+        let why = |name: &str| &survey.refused[name];
+        assert!(
+            why("late").contains("\"index\" emits nothing"),
+            "{}",
+            why("late")
+        );
+        assert!(why("lost").contains("no plugin is called \"nobody\""));
+        assert!(why("below").contains("\"lost\" does not run"));
+        assert!(why("x").contains("names itself"));
+    }
 
     #[test]
     fn what_a_start_would_refuse_is_told() {

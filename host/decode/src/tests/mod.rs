@@ -5,6 +5,7 @@ mod hashes;
 mod hostile;
 mod isolation;
 mod shapes;
+mod splice;
 mod write;
 
 use crate::json::Renderer;

@@ -47,7 +47,7 @@ impl Ctx {
     }
 
     /// For a shadow: what was published, whether it left or not.
-    fn note(&mut self, parts: &[&[u8]]) {
+    pub(crate) fn note(&mut self, parts: &[&[u8]]) {
         if let Some((count, sum)) = &mut self.said {
             *count += 1;
             for part in parts {

@@ -1,6 +1,7 @@
 //! The runner's thread. See [`Runner`](crate::Runner) for the picture.
 
 mod asked;
+mod emit;
 mod life;
 mod parked;
 mod role;
@@ -16,6 +17,7 @@ use crate::meter::Meter;
 use crate::runner::{Candidate, Kit, RunnerConfig};
 use crate::trail::Pen;
 use crate::{CallError, Feed, Instance, OnFailure, State};
+use emit::Emits;
 use parked::Parked;
 use penstock_event::{Batch, Change, ColumnSet, GapReason, Item, Position, SourceId, Wakeups};
 use role::Part;
@@ -47,6 +49,7 @@ pub(crate) struct Worker {
     parked: Parked,
     part: Part,
     trail: Pen,
+    emits: Emits,
     /// Items and lookups that the published status does not show yet.
     unpublished: u32,
     published: Instant,
@@ -108,6 +111,7 @@ impl Worker {
             parked: Parked::default(),
             part: Part::leads(HashMap::new()),
             trail,
+            emits: Emits::to(config.emits),
             meter,
             backoff: Backoff::new(config.restarts),
             on_failure: config.on_failure,
@@ -287,7 +291,8 @@ impl Worker {
             return false;
         };
         let shadow = self.part.shadows() || self.trail.shadowed();
-        instance.set_effects(!self.part.mutes(&item));
+        let muted = self.part.mutes(&item);
+        instance.set_effects(!muted);
         instance.record(shadow);
         let outcome = match &item {
             Item::Batch(batch) => {
@@ -303,7 +308,12 @@ impl Worker {
             }
             Item::Change(change) => self.change(change),
         };
-        if !matches!(&outcome, Err((error, _)) if error.is_fatal()) {
+        if matches!(&outcome, Err((error, _)) if error.is_fatal()) {
+            self.emits.forget();
+        } else {
+            // Before it counts as done: whoever waits for it finds what came of it.
+            let events = self.emits.hand_on(&item, muted);
+            self.meter.emitted(events);
             match fed {
                 true => self.feed.done(),
                 false => self.parked.done(&mut *self.feed),
@@ -360,6 +370,7 @@ impl Worker {
         };
         match instance.on_batch(batch) {
             Ok(refusals) => {
+                self.emits.batch(|| instance.emitted());
                 self.meter.batch(batch, instance.last_call());
                 self.meter.refused(batch, &refusals);
                 self.applied.batch(batch);
@@ -368,6 +379,7 @@ impl Worker {
             Err(error) => {
                 if !error.is_fatal() {
                     self.meter.dropped(error.code());
+                    self.emits.change(&gap(batch, GapReason::PluginFailed));
                 }
                 Err((error, "on-batch"))
             }
@@ -381,6 +393,7 @@ impl Worker {
         let told = instance.on_source(change);
         // Positions are the host's: they change though the plugin dies of the news.
         self.applied.change(change);
+        self.emits.change(change);
         told.map_err(|error| (error, "on-source"))
     }
 
@@ -396,13 +409,7 @@ impl Worker {
             plugin = %self.kit.setup.name, source = batch.source.0,
             position = %batch.position(), why, "batch set aside"
         );
-        self.change(&Change::Gap {
-            source: batch.source,
-            epoch: batch.epoch,
-            first: batch.sequence,
-            last: batch.sequence,
-            reason,
-        })
+        self.change(&gap(batch, reason))
     }
 
     fn tick(&mut self) {
@@ -455,6 +462,17 @@ impl Worker {
         }
         let until = |when: Instant| when.saturating_duration_since(Instant::now());
         next.map_or(longest, |when| until(when).min(longest))
+    }
+}
+
+/// The change that tells of a batch that does not come.
+fn gap(batch: &Batch, reason: GapReason) -> Change {
+    Change::Gap {
+        source: batch.source,
+        epoch: batch.epoch,
+        first: batch.sequence,
+        last: batch.sequence,
+        reason,
     }
 }
 

@@ -24,7 +24,7 @@ impl Fetch for Asked {
 }
 
 struct Bench {
-    router: Router,
+    router: TestRouter,
     state: Arc<SourceState>,
     asked: Arc<Mutex<Vec<(u64, u64)>>>,
 }
@@ -226,8 +226,8 @@ fn a_source_that_leaves_unheard_is_left_by_those_who_knew_it() {
 fn an_instance_that_dies_before_the_proof_joins_after_it() {
     let b = bench(0, 1 << 20);
     let (rebuilt, without_past) = (b.at(2, 4), b.at(2, 4));
-    b.router.rewind(&rebuilt);
-    b.router.rejoin(&without_past);
+    reading(&b.router, &rebuilt).rewind();
+    reading(&b.router, &without_past).rejoin();
     b.proven();
     b.deliver(2, 11..=11);
     let joined = words(&["joined"]);

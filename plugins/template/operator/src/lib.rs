@@ -1,11 +1,10 @@
-//! Passes the events of some media, and counts what it passes and what it leaves out.
-//!
-//! For now what passes goes nowhere: in this version a plugin hands nothing on to other
-//! plugins. `Operator::passes` is where the decision is.
+//! Passes the events of some media on to the plugins that name this one in `after`, and
+//! counts what it passes and what it leaves out. `Operator::passes` is where the decision
+//! is.
 
 use penstock_sdk::{
-    Batch, Change, Columns, Event, Medium, Plugin, Refused, SourceChange, event::Common, info,
-    metrics,
+    Batch, Change, Columns, Event, Medium, Plugin, Refused, SourceChange, emit, error,
+    event::Common, info, metrics,
 };
 
 /// The table `config` of `my-plugin.toml`.
@@ -39,11 +38,21 @@ impl Plugin for Operator {
     }
 
     fn on_batch(&mut self, batch: &Batch<'_>, _: &mut Refused) {
+        let mut out = emit::Events::new();
         let (mut passed, mut left) = (0, 0);
         for event in batch.events() {
             // A clear concerns all media.
-            let passes = matches!(event, Event::Cleared(_)) || self.passes(event.common());
-            *if passes { &mut passed } else { &mut left } += 1;
+            if matches!(event, Event::Cleared(_)) || self.passes(event.common()) {
+                // As it came. For events of your own: `out.stored(…)`, `out.removed(…)`.
+                out.keep(&event);
+                passed += 1;
+            } else {
+                left += 1;
+            }
+        }
+        // Those after this plugin get one batch for this one, empty if nothing passes.
+        if let Err(error) = out.emit() {
+            error!("batch {} is not passed on: {error}", batch.sequence());
         }
         metrics::add("passed_events", passed);
         metrics::add("filtered_events", left);
@@ -67,7 +76,7 @@ penstock_sdk::export!(Operator);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use penstock_sdk::testing::{self, Host};
+    use penstock_sdk::testing::{self, Emitted, Host};
 
     #[test]
     fn only_some_media_pass() {
@@ -79,6 +88,7 @@ mod tests {
                 .removed(Medium::Cpu, 0, &[10])
                 .cleared(),
         );
+        assert_eq!(testing::emitted(), [Emitted::Kept(0), Emitted::Kept(2)]);
         assert_eq!(testing::counter("passed_events"), 2);
         assert_eq!(testing::counter("filtered_events"), 1);
     }

@@ -5,6 +5,7 @@
 mod bad_input;
 mod bind_mode;
 mod capture_cli;
+mod chains;
 mod checkpoints;
 mod config;
 mod config_reload;

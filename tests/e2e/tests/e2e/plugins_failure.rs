@@ -44,12 +44,11 @@ fn who_fails_too_often_is_disabled_until_somebody_starts_it() {
     engine.burst(3);
     let status = plugin_when(&daemon, "faulty", "failed", |p| p.state == "failed");
     assert_eq!(status.restarts, 3);
-    assert!(
+    wait::until("the reason", PATIENCE, || {
         daemon
             .process
             .line("failed too often in a row and is disabled")
-            .is_some()
-    );
+    });
     let done = daemon.control().restart("faulty").unwrap();
     assert_eq!((&*done.plugin, done.generation), ("faulty", 2));
     plugin_when(&daemon, "faulty", "failed again", |p| {

@@ -184,7 +184,7 @@ fn health_and_readiness_need_no_engine() {
 #[test]
 fn a_plugin_that_hangs_does_not_hold_the_end() {
     let peers = Peers::start(recording("vllm-0.32.0-engine"));
-    let hangs = "grants = [\"log\", \"metrics\", \"publish\", \"clock\"]
+    let hangs = "grants = [\"log\", \"metrics\", \"publish\", \"clock\", \"emit\"]
 [limits]
 deadline_ms = 600000
 [config]

@@ -3,7 +3,7 @@ use super::stage;
 use crate::commands::print::{Out, note};
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
-use penstock_plugin::{Interface, Shape, producers, sha256};
+use penstock_plugin::{Grant, Interface, Shape, Summary, producers, sha256};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         file,
         size: wasm.len(),
         sha256: sha256(&wasm),
-        world: found.as_ref().map(|f| world(&exports(f.summary.features))),
+        world: found.as_ref().map(|f| world(&parts(&f.summary))),
         exports: functions(&shape.exports),
         imports: functions(&shape.imports),
         producers: producers(&wasm),
@@ -99,9 +99,18 @@ impl From<Found> for Said {
     }
 }
 
-/// The worlds behind the exports, as an author writes them.
-fn world(exports: &[&str]) -> String {
-    let optional = exports.iter().filter(|name| **name != "guest");
+/// What a component has beside what all have.
+fn parts(summary: &Summary) -> Vec<&'static str> {
+    let mut parts = exports(summary.features);
+    if summary.imports.contains(&Grant::Emit) {
+        parts.push("emit");
+    }
+    parts
+}
+
+/// The worlds behind these, as an author writes them.
+fn world(parts: &[&str]) -> String {
+    let optional = parts.iter().filter(|name| **name != "guest");
     let with: Vec<_> = optional.map(|name| format!(" + with-{name}")).collect();
     format!("plugin{}", with.concat())
 }
@@ -174,6 +183,7 @@ mod tests {
             "with-request",
             "with-tick",
             "with-state",
+            "with-emit",
         ] {
             assert!(text.contains(&format!("world {world} {{")), "{world}");
         }

@@ -40,7 +40,7 @@ enum Kind {
     Index,
     /// Publishes a message a batch.
     Forward,
-    /// Passes some events on and counts what it passes.
+    /// Passes some events on to the plugins after it, and counts what it passes.
     Operator,
 }
 
@@ -142,7 +142,8 @@ impl Kind {
     fn world(self) -> &'static str {
         match self {
             Self::Index => "indexer",
-            Self::Forward | Self::Operator => "plugin",
+            Self::Forward => "plugin",
+            Self::Operator => "operator",
         }
     }
 }

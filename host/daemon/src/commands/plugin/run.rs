@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 What the plugin publishes is printed to standard output, a JSON line a message; its log and
 the daemon's go to standard error. Sinks of the TOML file are not opened: all of them lead
-here. Ends with 0 at Ctrl-C or SIGTERM.")]
+here. `after` does not count: the engine's events come as they are. Ends with 0 at Ctrl-C or SIGTERM.")]
 pub struct Args {
     /// The component.
     file: PathBuf,
@@ -104,8 +104,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     print(&mut tails, &mut out)?;
     out.end()?;
     note(format_args!(
-        "{} batches, {} events, {} refused",
-        watch.batches, watch.events, watch.refusals
+        "{} batches, {} events, {} refused, {} emitted",
+        watch.batches, watch.events, watch.refusals, watch.emitted
     ));
     Ok(ExitCode::SUCCESS)
 }
@@ -118,6 +118,7 @@ struct Watch {
     batches: u64,
     events: u64,
     refusals: u64,
+    emitted: u64,
 }
 
 // === impl Watch ===
@@ -145,6 +146,7 @@ impl Watch {
         }
         (self.state, self.error) = (now.state, error);
         (self.batches, self.events, self.refusals) = (now.batches, now.events, now.refusals);
+        self.emitted = now.emitted;
     }
 }
 
@@ -160,11 +162,14 @@ fn furnish(args: &Args, home: &Path) -> Result<Vec<Tail>> {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("{}: cannot be read", path.display()))?;
             load_plugin(path, &text)?;
-            toml::from_str::<Table>(&text)?
+            let mut file = toml::from_str::<Table>(&text)?;
+            // It runs alone: what it would get from others comes from the engine.
+            file.remove("after");
+            file
         }
-        None => {
-            toml::from_str("grants = [\"log\", \"metrics\", \"clock\", \"publish\"]\n[sink.out]\n")?
-        }
+        None => toml::from_str(
+            "grants = [\"log\", \"metrics\", \"clock\", \"publish\", \"emit\"]\n[sink.out]\n",
+        )?,
     };
     let mut tails = Vec::new();
     if let Some(Value::Table(sinks)) = file.get_mut("sink") {

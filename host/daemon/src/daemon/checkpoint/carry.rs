@@ -9,13 +9,23 @@ use std::path::Path;
 ///
 /// # Errors
 /// It cannot be read any more, or the other one cannot be written.
-pub fn over(last: &Path, to: &mut Writer, state: bool, whose: impl Fn(&str) -> bool) -> Result<()> {
+pub fn over(
+    last: &Path,
+    to: &mut Writer,
+    head: (bool, &str),
+    whose: impl Fn(&str) -> bool,
+) -> Result<()> {
+    let (state, streams) = head;
     let mut reader = Reader::open(last).with_context(|| format!("{}", last.display()))?;
     let mut copies = false;
     while let Some(record) = reader.record()? {
         match &record {
-            // Of another kind of plugin: of no use to this one.
-            Record::Head { state: has, .. } if *has != state => return Ok(()),
+            // Of another kind of plugin, or of other streams: of no use to this one.
+            Record::Head {
+                state: has,
+                streams: read,
+                ..
+            } if (*has, &**read) != (state, streams) => return Ok(()),
             Record::Head { .. } | Record::End => continue,
             Record::Begin(source) => copies = whose(source),
             Record::Piece(..) | Record::Done(_) => {}
@@ -43,6 +53,7 @@ mod tests {
         let head = |state| Record::Head {
             plugin: "index".into(),
             state,
+            streams: String::new(),
         };
         let mut writer = Writer::new(home.path()).unwrap();
         writer.record(&head(true)).unwrap();
@@ -55,8 +66,9 @@ mod tests {
         writer.finish(&first).unwrap();
 
         let mut writer = Writer::new(home.path()).unwrap();
-        over(&first, &mut writer, true, |source| source == "b").unwrap();
-        over(&first, &mut writer, false, |_| true).unwrap();
+        over(&first, &mut writer, (true, ""), |source| source == "b").unwrap();
+        over(&first, &mut writer, (false, ""), |_| true).unwrap();
+        over(&first, &mut writer, (true, "dedupe"), |_| true).unwrap();
         writer.finish(&second).unwrap();
         let carried = [
             Record::Begin("b".into()),
@@ -66,6 +78,6 @@ mod tests {
         assert_eq!(records(&second), carried);
         std::fs::write(&first, "damaged").unwrap();
         let mut writer = Writer::new(home.path()).unwrap();
-        assert!(over(&first, &mut writer, true, |_| true).is_err());
+        assert!(over(&first, &mut writer, (true, ""), |_| true).is_err());
     }
 }

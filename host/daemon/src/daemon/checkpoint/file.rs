@@ -18,7 +18,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Record {
     /// Whose it is, and whether there is state or positions alone.
-    Head { plugin: String, state: bool },
+    Head {
+        plugin: String,
+        state: bool,
+        /// Which streams it read; empty: the engines'.
+        #[serde(default)]
+        streams: String,
+    },
     /// A source begins, by name.
     Begin(String),
     /// A piece of its state, and the schema it is written under.
@@ -182,6 +188,7 @@ mod tests {
         let head = Record::Head {
             plugin: "index".into(),
             state: true,
+            streams: String::new(),
         };
         writer.record(&head).unwrap();
         writer.record(&Record::Begin("e".into())).unwrap();
@@ -209,6 +216,30 @@ mod tests {
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 2);
         drop(Writer::new(home.path()).unwrap());
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_head_from_before_there_were_chains_is_read() {
+        #[derive(Serialize)]
+        enum Older {
+            Head { plugin: String, state: bool },
+        }
+        let plugin = "index".to_owned();
+        let older = rmp_serde::to_vec(&Older::Head {
+            plugin: plugin.clone(),
+            state: true,
+        });
+        let streams = String::new();
+        let state = true;
+        let head = Record::Head {
+            plugin,
+            state,
+            streams,
+        };
+        assert_eq!(
+            rmp_serde::from_slice::<Record>(&older.unwrap()).unwrap(),
+            head
+        );
     }
 
     #[test]

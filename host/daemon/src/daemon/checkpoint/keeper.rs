@@ -1,5 +1,6 @@
 use super::Checkpoints;
-use crate::daemon::plugins::Plugins;
+use super::chain::{groups, write};
+use crate::daemon::plugins::{Keep, Plugins};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -11,6 +12,11 @@ pub struct Keeper {
     end: SyncSender<()>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// How long a plugin may take to stand where an operator before it stood.
+const WAIT: Duration = Duration::from_secs(5);
+/// The same at the end, when nothing new comes.
+const LAST_WAIT: Duration = Duration::from_millis(500);
 
 /// How often it looks whether a plugin's time has come.
 const LOOK: Duration = Duration::from_millis(250);
@@ -51,28 +57,20 @@ fn run(plugins: &Plugins, checkpoints: &Checkpoints, ended: &Receiver<()>) {
     let mut last: HashMap<String, Instant> = HashMap::new();
     loop {
         let ending = !matches!(ended.recv_timeout(LOOK), Err(RecvTimeoutError::Timeout));
-        let due = plugins.to_keep(|name, every| {
-            let since = last.entry(name.to_owned()).or_insert_with(Instant::now);
-            ending || since.elapsed() >= every
-        });
-        for (name, shards, state) in due {
-            last.insert(name.clone(), Instant::now());
-            let begun = Instant::now();
-            match checkpoints.write(&name, &shards, &plugins.sources, state) {
-                Ok(bytes) => {
-                    let took = begun.elapsed();
-                    tracing::debug!(plugin = name, bytes, "checkpoint written in {took:?}");
-                    let gauge = metrics::gauge!("penstock_checkpoint_bytes", "plugin" => name);
-                    gauge.set(bytes as f64);
-                }
-                Err(error) => {
-                    tracing::error!(plugin = name, "no checkpoint: {error:#}");
-                    let failed = metrics::counter!(
-                        "penstock_checkpoints_failed_total", "plugin" => name
-                    );
-                    failed.increment(1);
-                }
+        let all = plugins.to_keep();
+        let mut is_due = |plugin: &Keep| {
+            let since = last.entry(plugin.name.clone()).or_insert_with(Instant::now);
+            (plugin.every).is_some_and(|every| ending || since.elapsed() >= every)
+        };
+        let due: Vec<String> = (all.iter().filter(|p| is_due(p)))
+            .map(|plugin| plugin.name.clone())
+            .collect();
+        let patience = if ending { LAST_WAIT } else { WAIT };
+        for group in groups(&due, &all) {
+            for plugin in &group {
+                last.insert(plugin.name.clone(), Instant::now());
             }
+            write(checkpoints, &group, &all, patience);
         }
         if ending {
             return;

@@ -7,8 +7,14 @@
 //!                                                       └─> state: the first instance
 //! ```
 //! Only what leads is written. A damaged file is passed over for the one before it.
+//!
+//! An operator must not come back ahead of those after it: what it emitted to them before
+//! is nowhere to be had again. Behind them does no harm, since they skip what they know.
+//! So its file is put in its place only after theirs, which were begun later; and where
+//! they are behind all the same, it begins anew.
 
 mod carry;
+mod chain;
 mod file;
 mod keeper;
 mod key;
@@ -19,10 +25,11 @@ pub use key::hash_key;
 use super::shards::Shards;
 use anyhow::{Context, Result};
 use file::{Reader, Record, Writer, numbered};
-use penstock_event::SourceInfo;
-use penstock_ingest::{Resume, Sources};
+use penstock_event::{Position, SourceInfo, SourceState};
+use penstock_ingest::Resume;
 use penstock_plugin::{At, HandoverError, Heirs, Moved, Past, State};
-use std::collections::HashMap;
+use penstock_route::Filter;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,8 +47,32 @@ struct Found {
     path: PathBuf,
     /// There is state, not positions alone.
     state: bool,
+    /// Which streams it read.
+    streams: String,
     /// Where each source stood.
     points: HashMap<String, Resume>,
+}
+
+/// What a plugin that starts wants back.
+pub struct Wanted<'a> {
+    pub plugin: &'a str,
+    /// State, not positions alone.
+    pub state: bool,
+    /// The streams that it reads now.
+    pub streams: String,
+    /// The sources that it is to get, as they are there.
+    pub sources: Vec<Arc<SourceState>>,
+    /// Those after it, if it is an operator, and what each of them gets: it must not be
+    /// ahead of them.
+    pub readers: &'a [(String, Filter)],
+}
+
+/// A checkpoint that is written, and not in its place yet.
+pub struct Draft {
+    writer: Writer,
+    directory: PathBuf,
+    /// Where each source stands in it, by name.
+    pub positions: HashMap<String, Position>,
 }
 
 /// Files kept of each plugin.
@@ -85,15 +116,18 @@ impl Checkpoints {
     /// many shards as were written need not come back. None: there is nothing.
     pub fn restore<F: Fn(&SourceInfo) -> Option<usize>>(
         &self,
-        plugin: &str,
+        wanted: &Wanted<'_>,
         mut heirs: Heirs<'_, F>,
-        sources: &Sources,
-        state: bool,
     ) -> Result<Option<Vec<Past>>, HandoverError> {
+        let plugin = wanted.plugin;
         let found = self.lock().get(plugin).cloned();
-        let Some(found) = found.filter(|found| found.state == state) else {
+        let Some(found) = found.filter(|found| found.state == wanted.state) else {
             return Ok(None);
         };
+        if found.streams != wanted.streams {
+            tracing::warn!(plugin, "read other streams before, by `after`: fed anew");
+            return Ok(None);
+        }
         let begun = Instant::now();
         let mut read = || -> Result<(), Wrong> {
             let mut reader = Reader::open(&found.path).map_err(Wrong::File)?;
@@ -102,10 +136,12 @@ impl Checkpoints {
                 match record {
                     Record::Head { .. } | Record::End => {}
                     Record::Begin(name) => {
-                        let state = sources.by_name(&name);
+                        let state = wanted.sources.iter().find(|s| *s.info.name == *name);
                         let point = found.points.get(&name);
-                        resume = point.cloned().zip(state);
-                        resume = resume.filter(|(point, state)| point.fits(state));
+                        resume = point.cloned().zip(state.cloned());
+                        resume = resume.filter(|(point, state)| {
+                            point.fits(state) && !self.ahead(wanted, state, point)
+                        });
                         if let Some((_, state)) = &resume {
                             heirs.take(Moved::Begin(state.clone()))?;
                         }
@@ -155,21 +191,44 @@ impl Checkpoints {
         self.lock().remove(plugin);
     }
 
-    /// Writes what a plugin's shards hold now: state, or positions alone. One file of
-    /// all of them; what is of one that is down stays as it was in the file before.
-    pub fn write(
-        &self,
-        plugin: &str,
-        shards: &Shards,
-        sources: &Sources,
-        state: bool,
-    ) -> Result<u64> {
+    /// Whether an operator would come back ahead of one of those after it.
+    fn ahead(&self, wanted: &Wanted<'_>, source: &SourceState, point: &Resume) -> bool {
+        let all = self.lock();
+        let behind = |(reader, gets): &&(String, Filter)| {
+            let theirs = all
+                .get(reader)
+                .and_then(|found| found.points.get(&*source.info.name));
+            let level = theirs.is_some_and(|p| p.mark.position >= point.mark.position);
+            !level && gets.matches(&source.info)
+        };
+        let Some((reader, _)) = wanted.readers.iter().find(behind) else {
+            return false;
+        };
+        let plugin = wanted.plugin;
+        tracing::warn!(
+            plugin,
+            reader,
+            source = &*source.info.name,
+            "fed anew: a plugin after it does not stand where its checkpoint does"
+        );
+        true
+    }
+
+    /// Writes what a plugin's shards hold now: state, or positions alone. One file of all
+    /// of them; what is of one that is down stays as it was in the file before. It counts
+    /// once it is [put in its place](Draft::place).
+    pub fn draft(&self, plugin: &str, shards: &Shards, head: (bool, &str)) -> Result<Draft> {
+        let (state, streams) = head;
         let directory = self.directory.join(plugin);
         std::fs::create_dir_all(&directory).with_context(|| format!("{}", directory.display()))?;
         let mut writer = Writer::new(&directory)?;
-        let plugin = plugin.to_owned();
-        writer.record(&Record::Head { plugin, state })?;
+        writer.record(&Record::Head {
+            plugin: plugin.to_owned(),
+            state,
+            streams: streams.to_owned(),
+        })?;
         let mut current = None;
+        let mut positions = HashMap::new();
         let mut write = |writer: &mut Writer, moved| {
             let record = match moved {
                 Moved::Begin(state) => {
@@ -181,6 +240,7 @@ impl Checkpoints {
                 Moved::Done(at) => Record::Done(current.take().and_then(|state| {
                     let (position, digest) = (at.position?, at.digest?);
                     let mark = penstock_event::Mark { position, digest };
+                    positions.insert(state.info.name.to_string(), position);
                     Some(Resume::of(&state, mark, at.complete))
                 })),
                 Moved::Refused(why) => {
@@ -202,18 +262,17 @@ impl Checkpoints {
         }
         let older = numbered(&directory);
         if let Some((_, last)) = older.first().filter(|_| !down.is_empty()) {
-            carry::over(last, &mut writer, state, |source| {
-                let known = sources.by_name(source);
-                known.is_some_and(|s| down.iter().any(|shard| shard.filter.matches(&s.info)))
+            let theirs = down.iter().flat_map(|shard| shard.reading.sources());
+            let theirs: HashSet<_> = theirs.map(|source| source.info.name.clone()).collect();
+            carry::over(last, &mut writer, (state, streams), |name| {
+                theirs.contains(name)
             })?;
         }
-        let next = older.first().map_or(1, |(number, _)| number + 1);
-        let bytes = writer.finish(&directory.join(format!("{next}.checkpoint")))?;
-        for (_, path) in older.iter().skip(KEPT - 1) {
-            // It is only in the way.
-            drop(std::fs::remove_file(path));
-        }
-        Ok(bytes)
+        Ok(Draft {
+            writer,
+            directory,
+            positions,
+        })
     }
 
     /// A plugin was removed: what it held is not wanted any more.
@@ -229,6 +288,22 @@ impl Checkpoints {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Found>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Draft ===
+
+impl Draft {
+    /// Puts it in its place, and takes away the oldest. How many bytes it has.
+    pub fn place(self) -> Result<u64> {
+        let older = numbered(&self.directory);
+        let next = older.first().map_or(1, |(number, _)| number + 1);
+        let bytes = (self.writer).finish(&self.directory.join(format!("{next}.checkpoint")))?;
+        for (_, path) in older.iter().skip(KEPT - 1) {
+            // It is only in the way.
+            drop(std::fs::remove_file(path));
+        }
+        Ok(bytes)
     }
 }
 
@@ -248,10 +323,11 @@ impl From<HandoverError> for Wrong {
 fn newest(directory: &Path) -> Option<Found> {
     for (_, path) in numbered(directory) {
         match points(&path) {
-            Ok((state, points)) => {
+            Ok((state, streams, points)) => {
                 return Some(Found {
                     path,
                     state,
+                    streams,
                     points,
                 });
             }
@@ -278,19 +354,23 @@ fn clear(directory: &Path) {
     }
 }
 
-fn points(path: &Path) -> Result<(bool, HashMap<String, Resume>)> {
+fn points(path: &Path) -> Result<(bool, String, HashMap<String, Resume>)> {
     let mut reader = Reader::open(path)?;
-    let (mut state, mut points) = (false, HashMap::new());
+    let (mut state, mut streams, mut points) = (false, String::new(), HashMap::new());
     while let Some(record) = reader.record()? {
         match record {
-            Record::Head { state: has, .. } => state = has,
+            Record::Head {
+                state: has,
+                streams: read,
+                ..
+            } => (state, streams) = (has, read),
             Record::Done(Some(resume)) => {
                 points.insert(resume.source.name.clone(), resume);
             }
             _ => {}
         }
     }
-    Ok((state, points))
+    Ok((state, streams, points))
 }
 
 /// Kept with the plugins; none where nothing is to be kept.

@@ -8,6 +8,7 @@
 //! Start, reload and removal are this one path. Files are read once; those bytes
 //! are hashed, checked and compiled. What fails leaves what ran before.
 
+mod chains;
 mod reconcile;
 mod start;
 mod swap;
@@ -15,9 +16,10 @@ mod swap;
 use super::plugins::{Entry, Plugins};
 use super::scan::{Directory, Found};
 use super::watch::Watch;
+use crate::config::PluginFile;
 use anyhow::Result;
 use penstock_query::{Beat, Heartbeats, Reloaded, Turn};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -54,6 +56,12 @@ struct Worker {
     watch: Watch,
     /// Files that were taken or refused: they are not tried again.
     tried: BTreeMap<String, Found>,
+    /// What each plugin's file says, whether it was taken or refused.
+    files: BTreeMap<String, PluginFile>,
+    /// Refused for those that they name there: tried again when others change.
+    waits: BTreeSet<String>,
+    /// Something began to run, or ended.
+    moved: bool,
     digests: BTreeMap<String, u64>,
     warming_since: BTreeMap<String, Instant>,
     scan_every: Duration,
@@ -75,6 +83,9 @@ impl Manager {
             watch: Watch::new(orders.clone()),
             plugins,
             tried: BTreeMap::new(),
+            files: BTreeMap::new(),
+            waits: BTreeSet::new(),
+            moved: false,
             digests: BTreeMap::new(),
             warming_since: BTreeMap::new(),
             scan_every,
@@ -213,6 +224,7 @@ impl Worker {
             };
             self.promote();
             self.prove();
+            self.tend();
             let busy = moving || !self.warming_since.is_empty();
             if !busy || first {
                 warm.store(true, Relaxed);

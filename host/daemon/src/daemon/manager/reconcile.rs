@@ -13,13 +13,19 @@ impl Worker {
     /// One scan's differences. Names of what changed.
     pub(super) fn reconcile(&mut self, scan: Scan) -> Vec<String> {
         let mut changed = Vec::new();
-        for (name, found) in &scan.settled {
-            if self.tried.get(name) == Some(found) {
-                continue;
+        loop {
+            let untried = self.untried(&scan);
+            for name in &untried {
+                let Some(found) = scan.settled.get(name) else {
+                    continue;
+                };
+                self.tried.insert(name.clone(), found.clone());
+                if self.consider(name, found) {
+                    changed.push(name.clone());
+                }
             }
-            self.tried.insert(name.clone(), found.clone());
-            if self.consider(name, found) {
-                changed.push(name.clone());
+            if untried.is_empty() {
+                break;
             }
         }
         for (name, why) in &scan.odd {
@@ -80,6 +86,10 @@ impl Worker {
             self.plugins.lock().insert(name.into(), entry);
             return true;
         }
+        self.waits.remove(name);
+        if let Some(why) = self.cannot_follow(name, &load.file.after) {
+            return self.refuse(name, why);
+        }
         let digest = load.digest;
         (self.plugins.lock().entry(name.into()).or_default()).loading = true;
         begin_counters(name);
@@ -90,6 +100,8 @@ impl Worker {
         match loaded {
             Ok(()) => {
                 self.digests.insert(name.into(), digest);
+                self.moved = true;
+                self.deal_anew();
                 tracing::info!(plugin = name, "loaded in {:?}", begun.elapsed());
                 true
             }
@@ -117,8 +129,10 @@ impl Worker {
 
     pub(super) fn remove(&mut self, name: &str) {
         self.tried.remove(name);
+        self.waits.remove(name);
         self.digests.remove(name);
         self.warming_since.remove(name);
+        self.moved = true;
         let entry = self.plugins.lock().remove(name);
         if let Some(checkpoints) = &self.plugins.checkpoints {
             checkpoints.forget(name);
@@ -133,6 +147,8 @@ impl Worker {
             self.plugins.retire(running, LAST_WORDS);
             outlets.retire(&[]);
         }
+        // Those after it have nothing of it any more.
+        self.plugins.silence(name);
     }
 }
 

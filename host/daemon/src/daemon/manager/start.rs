@@ -2,8 +2,9 @@
 //! holds, and started. Start, reload and rollback share this path.
 
 use super::Worker;
+use crate::daemon::checkpoint::Wanted;
 use crate::daemon::load::{Build, Load, refusal, setup};
-use crate::daemon::plugins::{Plugins, Running};
+use crate::daemon::plugins::{Plugins, Running, Upstream};
 use crate::daemon::scan::Found;
 use crate::daemon::shards::{Shard, Shards};
 use crate::daemon::sinks::Outlets;
@@ -12,7 +13,7 @@ use penstock_plugin::{
     Candidate, Features, HandoverError, Heirs, Past, Pen, Role, Runner, RunnerConfig, Trail,
     hand_over_all, in_background,
 };
-use penstock_route::{Filter, LaneConfig};
+use penstock_route::{Filter, LaneConfig, Reading, Scope};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ struct Predecessor {
     shards: Shards,
     features: Features,
     effects_only: bool,
+    emits: bool,
+    streams: String,
     outlets: Outlets,
 }
 
@@ -69,6 +72,15 @@ impl Worker {
         build.file.suits(features)?;
         let effects_only = effects_only(&build);
         let before = predecessor(&plugins, name);
+        let after_it = self.readers(name);
+        if before.as_ref().is_some_and(|b| b.emits) && !build.emits() && !after_it.is_empty() {
+            let readers = after_it.join(", ");
+            return Err(format!(
+                "it does not import `emit` any more, and {readers} read it"
+            ));
+        }
+        let upstream = plugins.upstream(&build.file);
+        let streams = plugins.streams_of(&build.file);
         let theirs = before.as_ref().map(|b| b.outlets.clone());
         let theirs = theirs.unwrap_or_default();
         let outlets = Outlets::plan(name, &build.file.sink, &theirs, &plugins.places.home);
@@ -76,28 +88,45 @@ impl Worker {
         if before.is_some() {
             // It may take over without seeing what came before: so it is seen here
             // whether it can handle that.
-            let filter = Filter::new(&build.file.sources);
             let wants = seats.first().map(|seat| seat.candidate.wants());
-            let recent = plugins
-                .router
-                .recent(&filter, wants.unwrap_or_default(), RECENT);
+            let recent = Reading::recent(&upstream, wants.unwrap_or_default(), RECENT);
             let trial = seat(&plugins, name, &build, &outlets, 0)?.candidate;
             let tried = in_background(|| trial.try_out(&recent));
             tried.map_err(|e| format!("failed on recent batches: {e}"))?;
         }
         let inherits = features.state
-            && (before.as_ref()).is_some_and(|before| before.hands_over(features, effects_only));
+            && (before.as_ref()).is_some_and(|before| {
+                before.streams == streams && before.hands_over(features, effects_only)
+            });
         let pasts = match &before {
+            Some(before) if before.streams != streams => {
+                tracing::warn!(
+                    plugin = name,
+                    "reads other streams now, by `after`: fed anew"
+                );
+                Vec::new()
+            }
             Some(before) if before.hands_over(features, effects_only) => {
                 inherit(name, &before.shards, &mut seats)?
             }
             Some(_) => Vec::new(),
-            None => restored(&plugins, name, &build, &outlets, &mut seats)?,
+            None => self.restored(name, &build, &outlets, &upstream, &mut seats)?,
         };
         self.drop_warming(name);
         if before.is_none() {
             let opened = outlets.open(&theirs, &plugins.context);
             opened.map_err(|e| e.to_string())?;
+        }
+        if build.emits() && before.is_none() {
+            // Those after it may be there before its first batch.
+            let stream = plugins.stream(name);
+            for source in Reading::sources_of(&upstream) {
+                let id = source.info.id;
+                let at = pasts
+                    .iter()
+                    .find_map(|past| past.positions.get(&id).copied());
+                stream.join(&source, at);
+            }
         }
         let role = match &before {
             Some(before) => Role::Follow(before.shards.trail.clone(), build.file.swap.shadow_s > 0),
@@ -115,7 +144,7 @@ impl Worker {
             match begin(&plugins, name, &build, seat, &past, role.clone(), pen) {
                 Ok(shard) => shards.list.push(shard),
                 Err(why) => {
-                    shards.retire(&plugins.router, Duration::ZERO);
+                    shards.retire(Duration::ZERO);
                     return Err(why);
                 }
             }
@@ -127,6 +156,7 @@ impl Worker {
         let entry = table.entry(name.into()).or_default();
         let new = Running {
             shards,
+            streams,
             features,
             effects_only,
             inherits,
@@ -150,6 +180,46 @@ impl Worker {
         Ok(())
     }
 
+    /// Goes on from a checkpoint, if there is one. A plugin that fails on its own state is
+    /// fed anew.
+    fn restored(
+        &self,
+        name: &str,
+        build: &Build,
+        outlets: &Outlets,
+        upstream: &Upstream,
+        seats: &mut Vec<Seat>,
+    ) -> Result<Vec<Past>, String> {
+        let plugins = &self.plugins;
+        let Some(checkpoints) = &plugins.checkpoints else {
+            return Ok(Vec::new());
+        };
+        let state = build.compiled.summary.features.state;
+        if !state && !effects_only(build) {
+            return Ok(Vec::new());
+        }
+        let readers: Vec<_> = match build.emits() {
+            true => self.readers_to_be(name),
+            false => Vec::new(),
+        };
+        let wanted = Wanted {
+            plugin: name,
+            state,
+            streams: plugins.streams_of(&build.file),
+            sources: Reading::sources_of(upstream),
+            readers: &readers,
+        };
+        let restored = with_heirs(seats, |heirs| checkpoints.restore(&wanted, heirs));
+        match restored {
+            Ok(pasts) => Ok(pasts.unwrap_or_default()),
+            Err(error) => {
+                tracing::error!(plugin = name, "checkpoint not used, fed anew: {error}");
+                *seats = self::seats(plugins, name, build, outlets)?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
     /// A newer build comes before this one had its turn.
     pub(super) fn drop_warming(&mut self, name: &str) {
         self.warming_since.remove(name);
@@ -167,12 +237,12 @@ impl Predecessor {
     }
 }
 
-/// It only publishes: where it goes on is all that it has of the past.
+/// It only publishes or emits: where it goes on is all that it has of the past.
 fn effects_only(build: &Build) -> bool {
     let summary = &build.compiled.summary;
     let features = summary.features;
     let publishes = summary.imports.contains(&penstock_plugin::Grant::Publish);
-    publishes && !features.lookup && !features.request && !features.state
+    (publishes || build.emits()) && !features.lookup && !features.request && !features.state
 }
 
 fn predecessor(plugins: &Plugins, name: &str) -> Option<Predecessor> {
@@ -182,6 +252,8 @@ fn predecessor(plugins: &Plugins, name: &str) -> Option<Predecessor> {
         shards: running.shards.clone(),
         features: running.features,
         effects_only: running.effects_only,
+        emits: running.emits(),
+        streams: running.streams.clone(),
         outlets: running.outlets.clone(),
     })
 }
@@ -224,19 +296,20 @@ fn begin(
     role: Role,
     pen: Pen,
 ) -> Result<Shard, String> {
-    let lane = plugins.router.open_from(
-        LaneConfig {
-            name: name.into(),
-            filter: seat.filter.clone(),
-            columns: seat.candidate.wants(),
-            bytes: build.file.lane_bytes,
-            when_full: build.file.when_full,
-        },
-        &past.positions,
-    );
+    let upstream = plugins.upstream(&build.file).into_iter();
+    let own = Scope::of(&seat.filter);
+    let upstream = upstream.map(|(router, scope)| (router, Scope::all(vec![scope, own.clone()])));
+    let config = LaneConfig {
+        name: name.into(),
+        filter: seat.filter.clone(),
+        columns: seat.candidate.wants(),
+        bytes: build.file.lane_bytes,
+        when_full: build.file.when_full,
+    };
+    let reading = Reading::open(upstream.collect(), config, &past.positions);
+    let reading = Arc::new(reading.ok_or("it reads nowhere")?);
     let feed = crate::daemon::feed::LaneFeed {
-        router: plugins.router.clone(),
-        lane: Arc::clone(&lane),
+        reading: reading.clone(),
         effects_only: effects_only(build),
     };
     let config = RunnerConfig {
@@ -244,15 +317,15 @@ fn begin(
         on_failure: build.file.on_failure,
         restarts: build.file.restarts.clone(),
         set_aside: (plugins.places.state.as_ref()).map(|state| state.join("set-aside")),
+        emits: build.emits().then(|| plugins.stream(name) as _),
     };
     match Runner::start(seat.candidate, Box::new(feed), config, role, pen) {
         Ok(runner) => Ok(Shard {
             runner: Arc::new(runner),
-            lane,
-            filter: seat.filter,
+            reading,
         }),
         Err(e) => {
-            plugins.router.close(&lane);
+            reading.close();
             Err(format!("no thread to be had: {e}"))
         }
     }
@@ -271,35 +344,6 @@ pub(super) fn replace(
     let role = Role::Lead(Some(shards.trail.clone()));
     let pen = shards.trail.pen(number);
     begin(plugins, name, build, seat, &Past::default(), role, pen)
-}
-
-/// Goes on from a checkpoint, if there is one. A plugin that fails on its own state is
-/// fed anew.
-fn restored(
-    plugins: &Plugins,
-    name: &str,
-    build: &Build,
-    outlets: &Outlets,
-    seats: &mut Vec<Seat>,
-) -> Result<Vec<Past>, String> {
-    let Some(checkpoints) = &plugins.checkpoints else {
-        return Ok(Vec::new());
-    };
-    let state = build.compiled.summary.features.state;
-    if !state && !effects_only(build) {
-        return Ok(Vec::new());
-    }
-    let restored = with_heirs(seats, |heirs| {
-        checkpoints.restore(name, heirs, &plugins.sources, state)
-    });
-    match restored {
-        Ok(pasts) => Ok(pasts.unwrap_or_default()),
-        Err(error) => {
-            tracing::error!(plugin = name, "checkpoint not used, fed anew: {error}");
-            *seats = self::seats(plugins, name, build, outlets)?;
-            Ok(Vec::new())
-        }
-    }
 }
 
 /// Takes over what the running build holds, each shard of its sources. What cannot be

@@ -14,6 +14,7 @@
 //! other way round, so that the one before can take over as well.
 
 use super::Worker;
+use super::chains::announce;
 use super::start::replace;
 use crate::daemon::plugins::{Handle, Probation, Running, WARM_UP};
 use crate::daemon::shards::Shards;
@@ -84,7 +85,7 @@ impl Worker {
             ));
         }
         let shadow = new.shadow();
-        let reads = new.shards.reads(&self.plugins.router);
+        let reads = new.shards.reads();
         let behind = new.shards.lag(&old.shards, &reads);
         let caught_up = behind.is_some_and(|b| b <= FEW);
         match since.elapsed() {
@@ -106,7 +107,7 @@ impl Worker {
         let Some((old, new)) = found else {
             return Ok(());
         };
-        let reads = new.shards.reads(&plugins.router);
+        let reads = new.shards.reads();
         let late = (self.warming_since.get(name)).is_some_and(|s| s.elapsed() > new.patience);
         let patience = if late { LAST_HOLD } else { HOLD };
         let held = Instant::now();
@@ -127,6 +128,7 @@ impl Worker {
             old.shards.play(Role::Lead(None), ROLE);
             return Err(error.to_string());
         }
+        announce(&plugins, name, &new.shards);
         let after = Some(old.shards.trail.clone());
         new.shards.play(Role::Lead(after), ROLE);
         let pause = held.elapsed();
@@ -186,6 +188,8 @@ impl Worker {
         );
         metrics::histogram!("penstock_plugin_swap_pause_seconds", "plugin" => name.to_string())
             .record(pause.as_secs_f64());
+        self.moved = true;
+        self.deal_anew();
         Ok(())
     }
 
@@ -260,11 +264,9 @@ impl Worker {
         let running = table.values().filter_map(|e| e.running.as_ref());
         let shards = running.flat_map(|r| &r.shards.list);
         let failed = shards.filter(|s| s.runner.status().state == State::Failed);
-        let lanes: Vec<_> = failed.map(|s| s.lane.clone()).collect();
+        let readings: Vec<_> = failed.map(|s| s.reading.clone()).collect();
         drop(table);
-        for lane in lanes {
-            self.plugins.router.close(&lane);
-        }
+        readings.iter().for_each(|reading| reading.close());
     }
 
     /// An operator's wish: a plugin that is down runs again, those of its shards that do
@@ -293,7 +295,7 @@ impl Worker {
                 State::Failed => {
                     // Who holds has written all of its marks.
                     shard.runner.play(Role::Hold, ROLE);
-                    plugins.router.close(&shard.lane);
+                    shard.reading.close();
                     let new = replace(&plugins, name, &build, &outlets, (&shards, number));
                     made.push((number, new));
                 }
@@ -329,7 +331,7 @@ impl Worker {
                 .extend(made.into_iter().filter_map(|(_, new)| new.ok()));
         }
         drop(table);
-        gone.retire(&plugins.router, Duration::ZERO);
+        gone.retire(Duration::ZERO);
         result
     }
 
@@ -368,6 +370,7 @@ impl Worker {
                 "a sink of the build before cannot open: {error}"
             );
         }
+        announce(&plugins, name, &old.shards);
         let after = Some(new.shards.trail.clone());
         old.shards.play(Role::Lead(after), ROLE);
         let mut table = plugins.lock();

@@ -34,7 +34,7 @@ fn a_new_index_passes_natively_and_as_a_component_by_both_cargos() {
 fn new_plugins_of_other_kinds_pass_as_well() {
     for (kind, imports) in [
         ("forward", serde_json::json!(["log", "metrics", "publish"])),
-        ("operator", serde_json::json!(["log", "metrics"])),
+        ("operator", serde_json::json!(["emit", "log", "metrics"])),
     ] {
         let made = Crate::new(&format!("kit-{kind}"), kind);
         let (built, component) = made.build();

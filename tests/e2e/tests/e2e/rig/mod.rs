@@ -23,7 +23,7 @@ use std::time::Duration;
 pub const CALM: &str = "[limits]\ndeadline_ms = 5000\n";
 
 /// What `faulty` imports: everything.
-pub const GRANTS: &str = "grants = [\"log\", \"metrics\", \"clock\", \"publish\"]\n";
+pub const GRANTS: &str = "grants = [\"log\", \"metrics\", \"clock\", \"publish\", \"emit\"]\n";
 
 /// The forward plugin with a file sink, which stands in the daemon's directory.
 pub fn forward_to(file: &str) -> String {

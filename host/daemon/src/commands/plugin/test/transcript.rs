@@ -6,6 +6,7 @@
 //! batch 0/0: 1 event
 //!   log info: counting
 //!   publish out, topic "kv": {"stored":3}
+//!   emit: event 0, 2 as it came
 //!   refused event 0, code 1
 //! gap 0/3-3: no_replay
 //! lookup by 8 tokens: engine holds 2 blocks, 8 tokens (gpu 8)
@@ -14,12 +15,12 @@
 //! ```
 
 use super::script::{Ask, Question, Script};
-use super::words::{count, holders, lookup, metric, payload, told};
+use super::words::{count, holders, lookup, made, metric, payload, told};
 use crate::commands::plugin::stage::Stage;
 use crate::commands::plugin::stream::Stream;
 use anyhow::Result;
 use bytes::Bytes;
-use penstock_event::{Item, Position, Publish, PublishError, SourceInfo};
+use penstock_event::{Batch, Emitted, Item, Position, Publish, PublishError, SourceInfo};
 use penstock_peer::frames::Recorded;
 use penstock_plugin::{CallError, Instance};
 use penstock_telemetry::Watch;
@@ -183,6 +184,9 @@ impl Run<'_> {
                 self.payload = Bytes::new();
                 match refused {
                     Ok(refused) => {
+                        for part in self.instance.emitted() {
+                            self.emitted(&part, batch);
+                        }
                         for r in refused {
                             let (event, code) = (r.event, r.code);
                             self.line(format_args!("  refused event {event}, code {code}"));
@@ -256,6 +260,26 @@ impl Run<'_> {
                     self.line(format_args!("  publish {sink}, topic {topic}: {text}"));
                 }
                 Told::Skip(sink) => self.line(format_args!("  skip a number of {sink}")),
+            }
+        }
+    }
+
+    /// What those after it would get.
+    fn emitted(&mut self, part: &Emitted, batch: &Batch) {
+        match part {
+            Emitted::Kept(events) if events.len() == batch.columns.len() && events.is_sorted() => {
+                self.line("  emit: the batch as it came");
+            }
+            Emitted::Kept(events) => {
+                let events: Vec<_> = events.iter().map(u32::to_string).collect();
+                self.line(format_args!(
+                    "  emit: event {} as it came",
+                    events.join(", ")
+                ));
+            }
+            Emitted::Made(columns) => {
+                (0..columns.len())
+                    .for_each(|i| self.line(format_args!("  emit: {}", made(columns, i))));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The words of a transcript: each says one thing the same way every time.
 
 use penstock_decode::{Limits, json::Renderer};
-use penstock_event::{By, Change, Query, Row};
+use penstock_event::{By, Change, Columns, Kind, Query, Row, flags};
 use std::fmt::Write;
 
 /// Bytes of a payload that are written out where it is neither text nor events.
@@ -20,6 +20,38 @@ pub fn metric(line: &str) -> Option<String> {
         "penstock_plugin_lies_total",
     ];
     (dropped.contains(&name) && value != "0").then(|| format!("{name} {value}"))
+}
+
+/// An event of the plugin's own.
+pub fn made(columns: &Columns, i: usize) -> String {
+    let row = columns.event(i);
+    let kind = match row.kind {
+        Kind::Stored => "stored",
+        Kind::Removed => "removed",
+        Kind::Cleared => return "cleared".into(),
+    };
+    let list = |numbers: Vec<String>| numbers.join(" ");
+    let hashes = columns.hashes.get(columns.blocks(i)).unwrap_or(&[]);
+    let mut text = format!(
+        "{kind} {}",
+        list(hashes.iter().map(u64::to_string).collect())
+    );
+    if row.flags & flags::PARENT != 0 {
+        let parent = columns.parents.get(i).copied().unwrap_or(0);
+        // Writing to a String cannot fail.
+        let _ = write!(text, ", parent {parent}");
+    }
+    if let Some(medium) = row.medium.name() {
+        let _ = write!(text, ", {medium}");
+    }
+    if row.group != 0 {
+        let _ = write!(text, ", group {}", row.group);
+    }
+    let tokens = columns.tokens_of(i);
+    if !tokens.is_empty() {
+        let _ = write!(text, ", {}", count(tokens.len(), "token"));
+    }
+    text
 }
 
 pub fn told(change: &Change) -> String {
