@@ -203,7 +203,7 @@ fn a_sink_that_nobody_reads_counts_and_does_not_hold_the_end() {
     let taken = wait::until("a full sink", PATIENCE, || {
         let sink = sink(&daemon, "forward");
         let (sent, queued) = (sink["sent"].as_u64()?, sink["queued"].as_u64()?);
-        (queued >= 100 && sent + queued == 107).then_some(sent)
+        (sent >= 1 && queued >= 100 && sent + queued == 107).then_some(sent)
     });
     daemon.process.signal("TERM");
     let status = daemon.process.wait(Duration::from_secs(5));
