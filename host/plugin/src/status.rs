@@ -186,6 +186,7 @@ impl Status {
         self.state = self.state.worse(other.state);
         self.sources += other.sources;
         self.batches += other.batches;
+        self.emitted += other.emitted;
         self.blocks += other.blocks;
         self.set_aside += other.set_aside;
         self.dropped_batches += other.dropped_batches;

@@ -322,6 +322,10 @@ impl std::fmt::Debug for Trail {
 /// An instance that began anew does not undo what was published before.
 fn raise(marks: &mut HashMap<SourceId, Mark>, source: SourceId, mark: Mark) {
     let known = marks.entry(source).or_insert(mark);
+    // Whoever has more of a source that had left has seen it come back.
+    if *known == Mark::END {
+        *known = mark;
+    }
     *known = (*known).max(mark);
 }
 
@@ -334,6 +338,17 @@ mod tests {
 
     fn mark(next: u64) -> Mark {
         Mark { epoch: 0, next }
+    }
+
+    #[test]
+    fn a_source_that_had_left_is_heard_again_though_nobody_follows() {
+        let trail = Trail::new(1);
+        let pen = trail.pen(0);
+        trail.note(A, Mark::END, None);
+        pen.all([(A, mark(5))].into_iter());
+        assert_eq!(trail.mark(A), Some(mark(5)));
+        pen.all([(A, mark(3))].into_iter());
+        assert_eq!(trail.mark(A), Some(mark(5)), "begun anew, nothing undone");
     }
 
     #[test]

@@ -18,8 +18,8 @@ use crate::reader::Told;
 use crate::ring::Kept;
 use penstock_decode::{Part, events, splice};
 use penstock_event::{
-    Batch, Beginning, Change, Columns, Emit, Emitted, GapReason, Item, Outlet, Payload, Position,
-    SourceId, SourceState,
+    Batch, Beginning, Change, Columns, Emit, Emitted, Epoch, GapReason, Item, Outlet, Payload,
+    Position, ResetReason, SourceId, SourceState,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -150,6 +150,18 @@ impl Derived {
         decode_kept(&stream.state, wanted, decode, kept)
     }
 
+    /// The operator may have been down as the engine restarted, and not know of it.
+    fn catch_up(&self, stream: &Stream, epoch: Epoch) {
+        if stream.told.placed && epoch > stream.told.epoch {
+            let reset = Change::Reset {
+                source: stream.state.info.id,
+                epoch,
+                reason: ResetReason::Unproven,
+            };
+            self.router.deliver(&stream.state, Item::Change(reset));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,6 +178,7 @@ impl Emit for Derived {
         if stream.told.knows(at) {
             return;
         }
+        self.catch_up(stream, at.epoch);
         let item = self.made(stream, &mut inner.decode, batch, &emitted);
         stream.told = Told::at(at);
         stream.state.set_mark(batch.mark());
@@ -191,6 +204,7 @@ impl Emit for Derived {
         };
         match news {
             Change::Gap { epoch, last, .. } => {
+                self.catch_up(stream, epoch);
                 stream.told = Told::at(Position {
                     epoch,
                     sequence: last,

@@ -130,8 +130,12 @@ impl Reading {
     }
 
     fn tables(&self) -> Vec<(RwLockReadGuard<'_, Table>, &Scope)> {
-        let from = self.from.iter();
-        from.map(|(router, scope)| (router.table(), scope))
+        // In the same order by all: a writer that waits stops readers that come later.
+        let mut from: Vec<_> = self.from.iter().collect();
+        from.sort_by_key(|(router, _)| Arc::as_ptr(router).addr());
+        let tables = from.into_iter();
+        tables
+            .map(|(router, scope)| (router.table(), scope))
             .collect()
     }
 }

@@ -17,6 +17,7 @@ enum Answering {
 
 impl Lookups for Parts {
     fn ask(&self, plugin: Option<&str>, query: Query, reply: Reply<Answer>) {
+        let reply = self.waiting(plugin, reply);
         match self.answering(plugin) {
             Ok(Answering::One(runner)) => runner.find(query, Back::new(reply, closed)),
             Ok(Answering::All(shards)) => {
@@ -45,6 +46,22 @@ impl Lookups for Parts {
 }
 
 impl Parts {
+    /// Says why there is no source, where the plugin waits for another one.
+    fn waiting(&self, plugin: Option<&str>, reply: Reply<Answer>) -> Reply<Answer> {
+        let name = plugin.or(self.plugins.default.as_deref());
+        let Some(why) = self.plugins.waits(name) else {
+            return reply;
+        };
+        Box::new(move |answer| {
+            reply(match answer {
+                Err(LookupError::NoModel(known)) if known.is_empty() => {
+                    Err(LookupError::Failed(why))
+                }
+                answer => answer,
+            });
+        })
+    }
+
     /// The plugin named, or the config's default, or the only one that answers.
     fn answering(&self, plugin: Option<&str>) -> Result<Answering, LookupError> {
         let table = self.plugins.lock();

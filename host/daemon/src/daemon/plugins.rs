@@ -6,7 +6,7 @@ use super::load::Build;
 use super::shards::Shards;
 use super::sinks::Outlets;
 use crate::config::{PluginFile, Swap};
-use penstock_plugin::{Cache, Features, Host, State, Status as RunnerStatus};
+use penstock_plugin::{Cache, Features, Host, Status as RunnerStatus};
 use penstock_query::PluginStatus;
 use penstock_route::{Derived, Filter, Router, Scope};
 use std::collections::{BTreeMap, HashSet};
@@ -96,6 +96,7 @@ pub struct Handle {
     /// So long it may take to catch up.
     pub patience: Duration,
     pub shards: Shards,
+    pub emits: bool,
     pub outlets: Outlets,
 }
 
@@ -176,10 +177,15 @@ impl Plugins {
         let mut before = Vec::new();
         let mut upstream = Vec::new();
         for operator in &file.after {
-            let rest = Scope::none_of(before.clone());
-            let scope = Scope::all(vec![own.clone(), rest]);
-            upstream.push((self.stream(operator).router().clone(), scope));
-            before.push(self.reads(operator).0);
+            let mut scopes = vec![own.clone(), Scope::none_of(before.clone())];
+            if file.after.len() > 1 {
+                // Should it read more one day, another one of them has that until this
+                // plugin is begun again.
+                let reads = self.reads(operator).0;
+                before.push(reads.clone());
+                scopes.push(reads);
+            }
+            upstream.push((self.stream(operator).router().clone(), Scope::all(scopes)));
         }
         upstream
     }
@@ -211,7 +217,7 @@ impl Plugins {
                     .file,
             )
         };
-        reads(operator, &runs)
+        reads(operator, &runs, &[])
     }
 
     /// Each running plugin's `after`.
@@ -227,6 +233,21 @@ impl Plugins {
     /// Why a plugin after these gets nothing now.
     pub fn lacks(&self, after: &[String]) -> Option<String> {
         lacks(after, &self.lock())
+    }
+
+    /// Why the plugin that answers lookups under this name, or the only one, gets nothing.
+    pub fn waits(&self, name: Option<&str>) -> Option<String> {
+        let table = self.lock();
+        table.iter().find_map(|(n, entry)| {
+            let running = entry.running.as_ref()?;
+            let after = &running.build.file.after;
+            let asked = running.features.lookup && name.is_none_or(|name| name == n);
+            if !asked || after.is_empty() {
+                return None;
+            }
+            let why = lacks(after, &table)?;
+            Some(format!("{n} is waiting: {why}"))
+        })
     }
 
     /// Another plugin than `name` that answers lookups.
@@ -355,6 +376,7 @@ impl Running {
         Handle {
             patience: WARM_UP + self.shadow(),
             shards: self.shards.clone(),
+            emits: self.emits(),
             outlets: self.outlets.clone(),
         }
     }
@@ -384,8 +406,14 @@ impl Probation {
 }
 
 /// What an operator reads: what its filter matches, of what those before it read.
-fn reads<'a>(name: &str, runs: &impl Fn(&str) -> Option<&'a PluginFile>) -> (Scope, String) {
-    let Some(file) = runs(name) else {
+fn reads<'a>(
+    name: &str,
+    runs: &impl Fn(&str) -> Option<&'a PluginFile>,
+    way: &[&str],
+) -> (Scope, String) {
+    // A build that was brought back may have closed a cycle: nothing comes from there.
+    let file = runs(name).filter(|_| !way.contains(&name));
+    let Some(file) = file else {
         return (Scope::any(Vec::new()), format!("{name}(-)"));
     };
     let own = Scope::of(&Filter::new(&file.sources));
@@ -393,8 +421,9 @@ fn reads<'a>(name: &str, runs: &impl Fn(&str) -> Option<&'a PluginFile>) -> (Sco
     if file.after.is_empty() {
         return (own, format!("{name}({words})"));
     }
-    // No cycle runs.
-    let (scopes, after): (Vec<_>, Vec<_>) = file.after.iter().map(|n| reads(n, runs)).unzip();
+    let way = [way, &[name]].concat();
+    let before = file.after.iter().map(|n| reads(n, runs, &way));
+    let (scopes, after): (Vec<_>, Vec<_>) = before.unzip();
     let scope = Scope::all(vec![own, Scope::any(scopes)]);
     (scope, format!("{name}({words} after {})", after.join(" ")))
 }
@@ -408,9 +437,7 @@ fn lacks(after: &[String], table: &BTreeMap<String, Entry>) -> Option<String> {
             Some(r) if !r.emits() => Some(format!(
                 "after: {operator:?} emits nothing: it does not import `emit`"
             )),
-            Some(r) if r.shards.status().state == State::Failed => {
-                Some(format!("after: {operator:?} has failed"))
-            }
+            Some(r) if r.shards.failed() => Some(format!("after: {operator:?} has failed")),
             Some(_) => None,
         }
     })

@@ -58,6 +58,19 @@ impl Shards {
         Status::of_all(self.runners().map(Runner::status)).unwrap_or_default()
     }
 
+    /// Those that run.
+    pub fn running(&self) -> Self {
+        let mut running = self.clone();
+        (running.list).retain(|shard| shard.runner.status().state == State::Running);
+        running
+    }
+
+    /// None of them will run again by itself.
+    pub fn failed(&self) -> bool {
+        self.runners()
+            .all(|runner| runner.status().state == State::Failed)
+    }
+
     /// Each answers every lookup: those that one of them answered.
     pub fn lookups(&self) -> u64 {
         let each = self.runners().map(|runner| runner.status().lookups);

@@ -345,9 +345,8 @@ impl Worker {
     fn handled(&mut self, item: &Item, shadow: bool) {
         let notes = self.trail.followed() || !self.part.speaks();
         let Some((source, mark)) = self.applied.mark(item) else {
-            if notes {
-                self.trail.joined(item.source());
-            }
+            // Whether somebody follows or not: that it had left is no news any more.
+            self.trail.joined(item.source());
             return;
         };
         let said = match &mut self.phase {

@@ -274,3 +274,17 @@ fn a_lane_reads_each_source_from_one_router() {
     b.only(&Default::default());
     assert!(told(reading.lane()).is_empty());
 }
+
+#[test]
+fn a_restart_that_the_operator_did_not_see_is_told_all_the_same() {
+    let chain = chain(Beginning::default(), None);
+    let reader = chain.reader(None);
+    chain.emit(0, 0, &[0]);
+    chain.emit(1, 4, &[1]);
+    chain.gap(2, 0, 1);
+    let seen = told(&reader);
+    let seen: Vec<_> = seen.iter().map(String::as_str).collect();
+    let expected = ["joined true", "0/0 [0]", "reset 1", "1/4 [41]", "reset 2"];
+    assert_eq!(seen[..5], expected);
+    assert!(seen[5].starts_with("gap 2/0-1"), "{seen:?}");
+}

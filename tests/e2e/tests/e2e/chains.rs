@@ -237,6 +237,13 @@ fn chains_that_cannot_be_are_refused_and_others_run() {
     }
     let waits = refused(&daemon, "index", "after: \"dedupe\" does not run");
     assert_eq!((&*waits.state, waits.generation), ("waiting", 1));
+    wait::until("the reason in an answer", PATIENCE, || {
+        let told = (HttpClient::new(&daemon.http))
+            .query(Some("index"), &query(By::Tokens(Arc::new([1; 64]))))
+            .err()?
+            .to_string();
+        told.contains("is waiting: after: ").then_some(())
+    });
     wait::until("nothing is known of the source", PATIENCE, || {
         let asked = query(By::Tokens(Arc::new([1, 2, 3, 4])));
         // No source of the model: an error.
@@ -298,4 +305,70 @@ fn killed_at_any_moment_the_chain_is_right_again() {
         engine.resume();
     }
     assert!(restored > 0, "both went on from where they were");
+}
+
+#[test]
+fn who_has_two_operators_is_dealt_its_sources_anew() {
+    let (first, second) = (Hand::start(), Hand::start());
+    let narrow = |source: &str| format!("sources = [{source:?}]\n{DEDUPE}");
+    let index = format!("after = [\"x\", \"y\"]\n{CALM}");
+    let setup = Setup::new()
+        .plugin("x", "dedupe", &narrow("a"))
+        .plugin("y", "dedupe", DEDUPE)
+        .plugin("index", "prefix-index", &index);
+    let setup = first.source(setup, "a");
+    let daemon = second.source(setup, "b").start();
+    first.store(&[1, 2, 3, 4], &[1]);
+    second.store(&[1, 2, 3, 4], &[1]);
+    let client = HttpClient::new(&daemon.http);
+    let holds = || {
+        wait::until("one block of each", PATIENCE, || {
+            let asked = query(By::Tokens(Arc::new([1, 2, 3, 4, 5, 6, 7, 8])));
+            let answer = client.query(Some("index"), &asked).ok()?;
+            let held = answer.instances.values().map(|of| of.blocks.values().sum());
+            let held: Vec<u32> = held.collect();
+            (held == [1, 1]).then_some(())
+        });
+    };
+    holds();
+    let home = daemon.home.path();
+    drop_plugin(home, "x", &plugin_file("dedupe"), Some(&narrow("b")));
+    plugin_when(&daemon, "index", "begun again", |p| p.generation == 2);
+    holds();
+    // Once: it does not go round.
+    drop_plugin(
+        home,
+        "y",
+        &plugin_file("dedupe"),
+        Some(&format!("{DEDUPE}\n")),
+    );
+    plugin_when(&daemon, "y", "another build", |p| p.generation == 2);
+    assert_eq!(daemon.plugin("index").unwrap().generation, 2);
+    holds();
+}
+
+#[test]
+fn a_way_back_into_a_cycle_is_refused() {
+    let hand = Hand::start();
+    let quick = |rest: &str| format!("{rest}{DEDUPE}[swap]\nprobation_batches = 0\n");
+    let setup = Setup::new().plugin("y", "dedupe", &quick("")).plugin(
+        "x",
+        "dedupe",
+        &quick("after = [\"y\"]\n"),
+    );
+    let daemon = hand.source(setup, "e").start();
+    let home = daemon.home.path();
+    for (name, toml) in [("x", quick("")), ("y", quick("after = [\"x\"]\n"))] {
+        drop_plugin(home, name, &plugin_file("dedupe"), Some(&toml));
+        plugin_when(&daemon, name, "another build", |p| p.generation == 2);
+    }
+    let told = daemon.control().roll_back("x").unwrap_err().to_string();
+    assert!(told.contains("after: a cycle: "), "{told}");
+    drop_plugin(
+        home,
+        "z",
+        &plugin_file("dedupe"),
+        Some(&quick("after = [\"y\"]\n")),
+    );
+    plugin_when(&daemon, "z", "running", |p| p.state == "running");
 }

@@ -63,7 +63,7 @@ fn who_is_to_be_disabled_is_at_the_first_failure() {
     engine.burst(10);
     all(&daemon, 10);
     let told = daemon.control().restart("faulty").unwrap_err().to_string();
-    assert!(told.contains("it runs"), "{told}");
+    assert!(told.contains(" runs: "), "{told}");
     request(&daemon, "faulty", TRAP).unwrap();
     engine.burst(1);
     let status = plugin_when(&daemon, "faulty", "failed", |p| p.state == "failed");

@@ -118,8 +118,10 @@ fn begin(
     let mut least: HashMap<SourceId, Position> = HashMap::new();
     let mut names = HashMap::new();
     if !before.is_empty() {
-        let reads = plugin.shards.reads();
-        let sources = plugin.shards.sources();
+        // What is of one that is down stays as it was, and is looked at when it comes back.
+        let up = plugin.shards.running();
+        let reads = up.reads();
+        let sources = up.sources();
         for source in sources.iter().filter(|s| reads.contains(&s.info.id)) {
             let at = before.iter().find_map(|b| b.get(&*source.info.name));
             if let Some(at) = at {

@@ -73,10 +73,10 @@ impl Worker {
     /// perhaps another one for some source, are begun again.
     pub(super) fn deal_anew(&mut self) {
         let table = self.plugins.lock();
-        let running = table
-            .iter()
-            .filter_map(|(name, e)| Some((name, e.running.as_ref()?)));
-        let several = running.filter(|(_, r)| r.build.file.after.len() > 1);
+        // The newest one: it may warm up already.
+        let newest = (table.iter())
+            .filter_map(|(name, e)| Some((name, e.warming.as_ref().or(e.running.as_ref())?)));
+        let several = newest.filter(|(_, r)| r.build.file.after.len() > 1);
         let several: Vec<_> = several
             .map(|(name, r)| (name.clone(), r.build.clone(), r.streams.clone()))
             .collect();

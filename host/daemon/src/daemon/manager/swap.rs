@@ -71,7 +71,7 @@ impl Worker {
             return Verdict::Wait;
         };
         let status = new.shards.status();
-        if status.restarts > 0 || status.last_error.is_some() {
+        if status.restarts > 0 || status.last_error.is_some() || status.state == State::Stopped {
             let error = status.last_error;
             let error = error.map(|e| format!("{}: {}", e.call, e.message));
             let error = error.unwrap_or_default();
@@ -128,7 +128,9 @@ impl Worker {
             old.shards.play(Role::Lead(None), ROLE);
             return Err(error.to_string());
         }
-        announce(&plugins, name, &new.shards);
+        if new.emits {
+            announce(&plugins, name, &new.shards);
+        }
         let after = Some(old.shards.trail.clone());
         new.shards.play(Role::Lead(after), ROLE);
         let pause = held.elapsed();
@@ -286,7 +288,7 @@ impl Worker {
         let states = shards.runners().map(|runner| runner.status().state);
         let states: Vec<_> = states.collect();
         if states.iter().all(|state| *state == State::Running) {
-            return Err("it runs".into());
+            return Err(format!("{name} runs: restart is for one that is down"));
         }
         let mut made = Vec::new();
         for (number, (shard, state)) in shards.list.iter().zip(&states).enumerate() {
@@ -370,7 +372,9 @@ impl Worker {
                 "a sink of the build before cannot open: {error}"
             );
         }
-        announce(&plugins, name, &old.shards);
+        if old.emits {
+            announce(&plugins, name, &old.shards);
+        }
         let after = Some(new.shards.trail.clone());
         old.shards.play(Role::Lead(after), ROLE);
         let mut table = plugins.lock();
@@ -394,6 +398,8 @@ impl Worker {
             self.drop_warming(name);
             self.tried.remove(name);
         }
+        self.moved = true;
+        self.deal_anew();
         count(name, reason);
         self.refuse(
             name,
@@ -420,6 +426,9 @@ impl Worker {
             };
             let previous = previous
                 .ok_or("there is no build before the one that runs: nothing was swapped")?;
+            if let Some(why) = self.cannot_follow(name, &previous.file.after) {
+                return Err(why);
+            }
             let digest = previous.digest;
             self.start(name, previous)?;
             self.digests.insert(name.into(), digest);
