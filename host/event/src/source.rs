@@ -20,7 +20,7 @@ pub enum Mode {
 
 /// One stream of batches as discovery describes it: one engine, or one
 /// data-parallel rank of one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceSpec {
     /// The engine instance, as lookups answer it (`worker` in Dynamo's shape).
     pub instance: String,

@@ -1,6 +1,6 @@
 use super::*;
 use penstock_event::{
-    By, Columns, Epoch, EventRow, GapReason, Kind, Medium, Mode, ResetReason, Skipped, SourceInfo,
+    By, Columns, Epoch, EventRow, GapReason, Kind, Medium, ResetReason, Skipped, SourceInfo,
     SourceSpec,
 };
 use std::time::Duration;
@@ -8,15 +8,8 @@ use std::time::Duration;
 fn source(id: u32, model: &str) -> Arc<SourceState> {
     let spec = SourceSpec {
         instance: format!("vllm-{id}"),
-        rank: None,
-        endpoints: Vec::new(),
-        replay: None,
-        topics: Vec::new(),
-        mode: Mode::Connect,
         model: model.into(),
-        first_sequence: 0,
-        block_size: 16,
-        labels: Default::default(),
+        ..SourceSpec::default()
     };
     let info = SourceInfo {
         id: SourceId(id),

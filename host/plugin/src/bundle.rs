@@ -156,21 +156,16 @@ impl Bundle {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use penstock_event::{Epoch, Mode};
-    use std::collections::BTreeMap;
+    use penstock_event::Epoch;
 
     pub(crate) fn bundle(sequence: u64) -> Bundle {
         let spec = SourceSpec {
             instance: "vllm-0".into(),
             rank: Some(1),
             endpoints: vec!["tcp://h:1".into()],
-            replay: None,
-            topics: Vec::new(),
-            mode: Mode::Connect,
             model: "m".into(),
-            first_sequence: 0,
             block_size: 16,
-            labels: BTreeMap::new(),
+            ..SourceSpec::default()
         };
         Bundle {
             version: 1,

@@ -342,20 +342,12 @@ impl Heir<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use penstock_event::{Epoch, Mode, SourceInfo, SourceSpec};
+    use penstock_event::{Epoch, SourceInfo, SourceSpec};
 
     fn begun(id: u32) -> Arc<SourceState> {
         let spec = SourceSpec {
             instance: format!("e{id}"),
-            rank: None,
-            endpoints: Vec::new(),
-            replay: None,
-            topics: Vec::new(),
-            mode: Mode::Connect,
-            model: String::new(),
-            first_sequence: 0,
-            block_size: 16,
-            labels: Default::default(),
+            ..SourceSpec::default()
         };
         Arc::new(SourceState::new(SourceInfo {
             id: SourceId(id),

@@ -23,8 +23,7 @@ const TURN_ENTRIES: usize = 64;
 const TURN_BYTES: usize = 1 << 20;
 /// Bytes of a fetch that may wait for the lane's thread.
 const FETCH_BYTES: usize = 8 << 20;
-/// Fetches for one source that did not make what is missing shorter, before it
-/// becomes a gap.
+/// Fetches in a row that began where the one before did: then it becomes a gap.
 const FETCHES: u32 = 3;
 
 /// A source that a lane reads by itself.
@@ -33,11 +32,16 @@ pub(crate) struct Detached {
     fetching: Option<Fetching>,
     /// It fetched: the ring keeps more until it is attached again.
     holding: bool,
-    /// Fetches that did not help, and how many batches the last one was to bring.
-    fetches: u32,
-    asked: Sequence,
+    fetches: Fetches,
     /// Items of the lane that come first: those queued before it detached.
     pub after: u64,
+}
+
+/// Whether fetches for a source help.
+#[derive(Default)]
+struct Fetches {
+    in_vain: u32,
+    last: Option<(Epoch, Sequence)>,
 }
 
 /// A fetch under way: `next..=last` of `epoch` are still to come.
@@ -79,14 +83,23 @@ enum What {
 
 // === impl Detached ===
 
+impl Fetches {
+    /// Whether to ask for what begins here. A source may outrun the lane for long: it is
+    /// where it begins that tells whether fetches help, not how much is missing.
+    fn may_begin(&mut self, first: (Epoch, Sequence)) -> bool {
+        let again = self.last.replace(first).is_some_and(|last| first <= last);
+        self.in_vain = if again { self.in_vain + 1 } else { 0 };
+        self.in_vain < FETCHES
+    }
+}
+
 impl Detached {
     pub fn new(route: Arc<SourceRoute>) -> Self {
         Self {
             route,
             fetching: None,
             holding: false,
-            fetches: 0,
-            asked: Sequence::MAX,
+            fetches: Fetches::default(),
             after: 0,
         }
     }
@@ -264,10 +277,10 @@ impl Detached {
             let Some(last) = last.filter(|last| first <= *last) else {
                 continue;
             };
-            if span.epoch == running && spec.replay.is_some() && self.fetches < FETCHES {
-                let asked = last - first;
-                self.fetches += u32::from(asked >= self.asked);
-                self.asked = asked;
+            if span.epoch == running
+                && spec.replay.is_some()
+                && self.fetches.may_begin((running, first))
+            {
                 return Some(Fetching {
                     epoch: running,
                     next: first,

@@ -49,20 +49,12 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use penstock_event::{Mode, SourceId, SourceSpec};
+    use penstock_event::{SourceId, SourceSpec};
 
     fn source(id: u32) -> SourceInfo {
         let spec = SourceSpec {
             instance: format!("vllm-{id}"),
-            rank: None,
-            endpoints: Vec::new(),
-            replay: None,
-            topics: Vec::new(),
-            mode: Mode::Connect,
-            model: String::new(),
-            first_sequence: 0,
-            block_size: 16,
-            labels: Default::default(),
+            ..SourceSpec::default()
         };
         SourceInfo {
             id: SourceId(id),

@@ -6,7 +6,7 @@ use crate::{
 };
 use bytes::Bytes;
 use penstock_event::{
-    Batch, Change, ColumnSet, Columns, Epoch, GapReason, Item, Mode, Outlet, Position, ResetReason,
+    Batch, Change, ColumnSet, Columns, Epoch, GapReason, Item, Outlet, Position, ResetReason,
     SourceId, SourceInfo, SourceSpec, SourceState,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -84,38 +84,46 @@ fn source() -> Arc<SourceState> {
         name: "s".into(),
         spec: SourceSpec {
             instance: "s".into(),
-            rank: None,
-            endpoints: Vec::new(),
             replay: Some("tcp://h:1".into()),
-            topics: Vec::new(),
-            mode: Mode::Connect,
-            model: String::new(),
-            first_sequence: 0,
-            block_size: 0,
-            labels: BTreeMap::new(),
+            ..SourceSpec::default()
         },
     }))
 }
 
 /// `[1.0, [["BlockRemoved", [sequence]]]]`
 fn payload(sequence: u64) -> Bytes {
+    removals(&[sequence])
+}
+
+/// An event for each of these blocks.
+fn removals(hashes: &[u64]) -> Bytes {
     let mut b = Vec::new();
     rmp::encode::write_array_len(&mut b, 2).unwrap();
     rmp::encode::write_f64(&mut b, 1.0).unwrap();
-    rmp::encode::write_array_len(&mut b, 1).unwrap();
-    rmp::encode::write_array_len(&mut b, 2).unwrap();
-    rmp::encode::write_str(&mut b, "BlockRemoved").unwrap();
-    rmp::encode::write_array_len(&mut b, 1).unwrap();
-    rmp::encode::write_u64(&mut b, sequence).unwrap();
+    rmp::encode::write_array_len(&mut b, hashes.len() as u32).unwrap();
+    for hash in hashes {
+        rmp::encode::write_array_len(&mut b, 2).unwrap();
+        rmp::encode::write_str(&mut b, "BlockRemoved").unwrap();
+        rmp::encode::write_array_len(&mut b, 1).unwrap();
+        rmp::encode::write_u64(&mut b, *hash).unwrap();
+    }
     b.into()
 }
 
 fn deliver(router: &TestRouter, state: &Arc<SourceState>, epoch: u32, sequence: u64) {
-    let mut columns = Columns::default();
-    let mut skipped = Vec::new();
-    let payload = payload(sequence);
     let wanted = router.wanted(SourceId(1));
-    penstock_decode::Decoder::new(penstock_decode::Limits::default())
+    let batch = decoded(state, (epoch, sequence), payload(sequence), wanted);
+    router.deliver(state, Item::Batch(Arc::new(batch)));
+}
+
+fn decoded(
+    state: &SourceState,
+    (epoch, sequence): (u32, u64),
+    payload: Bytes,
+    wanted: ColumnSet,
+) -> Batch {
+    let (mut columns, mut skipped) = (Columns::default(), Vec::new());
+    penstock_decode::Decoder::default()
         .decode(
             &payload,
             wanted,
@@ -124,8 +132,8 @@ fn deliver(router: &TestRouter, state: &Arc<SourceState>, epoch: u32, sequence: 
             &mut skipped,
         )
         .unwrap();
-    let batch = Batch {
-        source: SourceId(1),
+    Batch {
+        source: state.info.id,
         epoch: Epoch(epoch),
         sequence,
         rank: None,
@@ -137,8 +145,7 @@ fn deliver(router: &TestRouter, state: &Arc<SourceState>, epoch: u32, sequence: 
         digest: penstock_event::digest(&payload),
         payload,
         skipped,
-    };
-    router.deliver(state, Item::Batch(Arc::new(batch)));
+    }
 }
 
 fn reset(router: &TestRouter, state: &Arc<SourceState>, epoch: u32) {
@@ -285,6 +292,28 @@ fn a_lane_that_gains_on_the_ring_fetches_until_it_is_there() {
         }
     }
     assert_eq!(seen, (0..published.start).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_lane_that_the_ring_outruns_misses_nothing_that_the_engine_holds() {
+    let (router, state) = (router(Some(0), 2_000), source());
+    (0..1_000).for_each(|s| deliver(&router, &state, 0, s));
+    let lane = lane(&router, 1 << 20, WhenFull::CatchUp);
+    let (mut taken, mut published) = (0, 1_000);
+    while let Some(item) = lane.next() {
+        lane.done();
+        match item {
+            Item::Batch(batch) => assert_eq!(batch.sequence, taken),
+            Item::Change(Change::Gap { first, last, .. }) => panic!("a gap: {first} to {last}"),
+            Item::Change(_) => continue,
+        }
+        taken += 1;
+        // Twice as many come as are taken, for a long time.
+        let until = (published + 2).min(200_000);
+        (published..until).for_each(|s| deliver(&router, &state, 0, s));
+        published = until;
+    }
+    assert_eq!(taken, published);
 }
 
 #[test]

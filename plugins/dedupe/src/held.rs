@@ -10,17 +10,17 @@
 //! What was told is never more than what the engine holds, and at least one as long as it
 //! holds any.
 
+use foldhash::fast::FixedState;
 use penstock_sdk::Batch;
 use penstock_sdk::batch::EVENT_STRIDE;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// What one source holds.
 #[derive(Debug, Default)]
 pub struct Held {
     places: Vec<Place>,
-    blocks: HashMap<Key, Block, BuildHasherDefault<Mix>>,
+    blocks: HashMap<Key, Block, FixedState>,
     /// Blocks may be held that are not known here.
     doubts: bool,
 }
@@ -274,30 +274,5 @@ impl Held {
             }
         }
         Ok(())
-    }
-}
-
-/// Hashes that are hashes already, and small numbers beside them.
-#[derive(Debug, Default)]
-struct Mix(u64);
-
-impl Hasher for Mix {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes
-            .iter()
-            .for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u32(&mut self, word: u32) {
-        self.write_u64(u64::from(word));
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        let mixed = (self.0.rotate_left(29) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = mixed ^ (mixed >> 32);
     }
 }

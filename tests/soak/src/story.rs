@@ -157,7 +157,8 @@ fn swaps(scene: &mut Scene, options: &Options) -> Result<Played> {
         played.cpu.push(scene.cpu());
         let dropped = Instant::now();
         let before = scene.plugin()?.load_error;
-        scene.drop_build(number);
+        // The other one than runs.
+        scene.drop_build(played.took_ms.len() as u64 + 1);
         let swapped = scene.until("a swap", SWAP, |scene| {
             let plugin = scene.plugin()?;
             if plugin.generation > generation {

@@ -10,20 +10,30 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Who answers a lookup.
-enum Answering {
+struct Answering {
+    shards: Asked,
+    /// Its name, where it comes after other plugins and may wait for them.
+    waits: Option<String>,
+}
+
+enum Asked {
     One(Arc<Runner>),
     All(Shards),
 }
 
 impl Lookups for Parts {
     fn ask(&self, plugin: Option<&str>, query: Query, reply: Reply<Answer>) {
-        let reply = self.waiting(plugin, reply);
-        match self.answering(plugin) {
-            Ok(Answering::One(runner)) => runner.find(query, Back::new(reply, closed)),
-            Ok(Answering::All(shards)) => {
-                merge::ask(&shards, &self.late, &query, reply, closed);
-            }
-            Err(error) => reply(Err(error)),
+        let Answering { shards, waits } = match self.answering(plugin) {
+            Ok(answering) => answering,
+            Err(error) => return reply(Err(error)),
+        };
+        let reply = match waits {
+            Some(name) => self.or_why(name, reply),
+            None => reply,
+        };
+        match shards {
+            Asked::One(runner) => runner.find(query, Back::new(reply, closed)),
+            Asked::All(shards) => merge::ask(&shards, &self.late, &query, reply, closed),
         }
     }
 
@@ -46,19 +56,13 @@ impl Lookups for Parts {
 }
 
 impl Parts {
-    /// Says why there is no source, where the plugin waits for another one.
-    fn waiting(&self, plugin: Option<&str>, reply: Reply<Answer>) -> Reply<Answer> {
-        let name = plugin.or(self.plugins.default.as_deref());
-        let Some(why) = self.plugins.waits(name) else {
-            return reply;
-        };
+    /// Says why there is no source, where the plugin of this name waits for another one.
+    fn or_why(&self, name: String, reply: Reply<Answer>) -> Reply<Answer> {
+        let plugins = self.plugins.clone();
         Box::new(move |answer| {
-            reply(match answer {
-                Err(LookupError::NoModel(known)) if known.is_empty() => {
-                    Err(LookupError::Failed(why))
-                }
-                answer => answer,
-            });
+            let none = matches!(&answer, Err(LookupError::NoModel(known)) if known.is_empty());
+            let why = none.then(|| plugins.waits(&name)).flatten();
+            reply(why.map_or(answer, |why| Err(LookupError::Failed(why))));
         })
     }
 
@@ -70,11 +74,14 @@ impl Parts {
             let index = e.running.as_ref().is_some_and(|r| r.features.lookup);
             index && name.is_none_or(|name| name == *n)
         });
-        if let Some(running) = running.and_then(|(_, e)| e.running.as_ref()) {
-            return Ok(match &running.shards.list[..] {
-                [only] => Answering::One(only.runner.clone()),
-                _ => Answering::All(running.shards.clone()),
-            });
+        if let Some((name, running)) = running.and_then(|(n, e)| Some((n, e.running.as_ref()?))) {
+            let waits = !running.build.file.after.is_empty();
+            let shards = match &running.shards.list[..] {
+                [only] => Asked::One(only.runner.clone()),
+                _ => Asked::All(running.shards.clone()),
+            };
+            let waits = waits.then(|| name.clone());
+            return Ok(Answering { shards, waits });
         }
         drop(table);
         Err(self.none(name, LookupError::NoPlugin(name.unwrap_or_default().into())))

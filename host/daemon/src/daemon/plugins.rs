@@ -235,19 +235,12 @@ impl Plugins {
         lacks(after, &self.lock())
     }
 
-    /// Why the plugin that answers lookups under this name, or the only one, gets nothing.
-    pub fn waits(&self, name: Option<&str>) -> Option<String> {
+    /// Why a plugin that comes after others gets nothing.
+    pub fn waits(&self, name: &str) -> Option<String> {
         let table = self.lock();
-        table.iter().find_map(|(n, entry)| {
-            let running = entry.running.as_ref()?;
-            let after = &running.build.file.after;
-            let asked = running.features.lookup && name.is_none_or(|name| name == n);
-            if !asked || after.is_empty() {
-                return None;
-            }
-            let why = lacks(after, &table)?;
-            Some(format!("{n} is waiting: {why}"))
-        })
+        let running = table.get(name)?.running.as_ref()?;
+        let why = lacks(&running.build.file.after, &table)?;
+        Some(format!("{name} is waiting: {why}"))
     }
 
     /// Another plugin than `name` that answers lookups.

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use penstock_event::{
-    Batch, By, ColumnSet, Columns, Epoch, EventRow, Kind, Medium, Mode, Position, Publish,
-    PublishError, Query, SourceId, SourceInfo, SourceSpec, SourceState,
+    Batch, By, ColumnSet, Columns, Epoch, EventRow, Kind, Medium, Position, Publish, PublishError,
+    Query, SourceId, SourceInfo, SourceSpec, SourceState,
 };
 use penstock_plugin::{Candidate, Compiled, Grants, Host, Instance, Limits, LoadError, Setup};
 use std::collections::HashMap;
@@ -56,15 +56,10 @@ pub fn instance(limits: Limits) -> (Instance, Arc<Sink>) {
 pub fn source(id: u32) -> Arc<SourceState> {
     let spec = SourceSpec {
         instance: format!("vllm-{id}"),
-        rank: None,
-        endpoints: Vec::new(),
-        replay: None,
-        topics: Vec::new(),
-        mode: Mode::Connect,
         model: "m".into(),
-        first_sequence: 0,
         block_size: 16,
         labels: [("zone".to_owned(), "a".to_owned())].into(),
+        ..SourceSpec::default()
     };
     let info = SourceInfo {
         id: SourceId(id),

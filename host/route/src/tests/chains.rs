@@ -4,44 +4,6 @@ use super::*;
 use crate::Derived;
 use penstock_event::{Beginning, Emit, Emitted};
 
-/// `[1.0, [["BlockRemoved", [n]], ...]]`
-fn batch_of(state: &Arc<SourceState>, epoch: u32, sequence: u64, hashes: &[u64]) -> Arc<Batch> {
-    let mut b = Vec::new();
-    rmp::encode::write_array_len(&mut b, 2).unwrap();
-    rmp::encode::write_f64(&mut b, 1.0).unwrap();
-    rmp::encode::write_array_len(&mut b, hashes.len() as u32).unwrap();
-    for hash in hashes {
-        rmp::encode::write_array_len(&mut b, 2).unwrap();
-        rmp::encode::write_str(&mut b, "BlockRemoved").unwrap();
-        rmp::encode::write_array_len(&mut b, 1).unwrap();
-        rmp::encode::write_u64(&mut b, *hash).unwrap();
-    }
-    let (mut columns, mut skipped) = (Columns::default(), Vec::new());
-    penstock_decode::Decoder::default()
-        .decode(
-            &b,
-            ColumnSet::TOKEN_HASHES,
-            &state.dictionary,
-            &mut columns,
-            &mut skipped,
-        )
-        .unwrap();
-    Arc::new(Batch {
-        source: state.info.id,
-        epoch: Epoch(epoch),
-        sequence,
-        rank: None,
-        published_us: 0,
-        received_us: 0,
-        replayed: false,
-        dictionary_len: 0,
-        columns: columns.into(),
-        digest: penstock_event::digest(&b),
-        payload: b.into(),
-        skipped,
-    })
-}
-
 struct Chain {
     engines: TestRouter,
     derived: Derived,
@@ -73,7 +35,9 @@ impl Chain {
     /// Of events 0, 1 and 2 these are kept.
     fn emit(&self, epoch: u32, sequence: u64, kept: &[u32]) -> Arc<Batch> {
         let hashes = [0, 1, 2].map(|i| 10 * sequence + i);
-        let batch = batch_of(&self.engine, epoch, sequence, &hashes);
+        let payload = removals(&hashes);
+        let wanted = ColumnSet::TOKEN_HASHES;
+        let batch = Arc::new(decoded(&self.engine, (epoch, sequence), payload, wanted));
         let emitted = vec![Emitted::Kept(kept.to_vec())];
         self.derived.batch(&batch, emitted);
         batch
@@ -259,7 +223,9 @@ fn a_lane_reads_each_source_from_one_router() {
     let reading = Reading::open(from, lane, &HashMap::new()).unwrap();
     a.join(&one, None);
     b.join(&one, None);
-    let batch = batch_of(&one, 0, 0, &[7]);
+    let payload = removals(&[7]);
+    let batch = decoded(&one, (0, 0), payload, ColumnSet::TOKEN_HASHES);
+    let batch = Arc::new(batch);
     for derived in [&a, &b] {
         derived.batch(&batch, vec![Emitted::Kept(vec![0])]);
     }

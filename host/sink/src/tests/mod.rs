@@ -7,8 +7,7 @@ mod xpub;
 
 use crate::{Sink, SinkConfig, SinkStatus};
 use bytes::Bytes;
-use penstock_event::{Epoch, Mode, Position, PublishError, SourceId, SourceInfo, SourceSpec};
-use std::collections::BTreeMap;
+use penstock_event::{Epoch, Position, PublishError, SourceId, SourceInfo, SourceSpec};
 use std::time::{Duration, Instant};
 
 /// What a test may take at most before it fails.
@@ -32,15 +31,7 @@ fn source(name: &str) -> SourceInfo {
         name: name.into(),
         spec: SourceSpec {
             instance: name.into(),
-            rank: None,
-            endpoints: Vec::new(),
-            replay: None,
-            topics: Vec::new(),
-            mode: Mode::Connect,
-            model: String::new(),
-            first_sequence: 0,
-            block_size: 0,
-            labels: BTreeMap::new(),
+            ..SourceSpec::default()
         },
     }
 }

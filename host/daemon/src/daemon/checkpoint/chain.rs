@@ -123,7 +123,9 @@ fn begin(
         let reads = up.reads();
         let sources = up.sources();
         for source in sources.iter().filter(|s| reads.contains(&s.info.id)) {
-            let at = before.iter().find_map(|b| b.get(&*source.info.name));
+            // Of several, that one counts which it may be behind of.
+            let at = before.iter().filter_map(|b| b.get(&*source.info.name));
+            let at = at.max();
             if let Some(at) = at {
                 least.insert(source.info.id, *at);
                 names.insert(source.info.name.clone(), *at);
