@@ -1,154 +1,91 @@
 //! Chains: who holds the block that ends one particular prefix.
 
+use super::lists::{Holder, Holders};
 use super::slab::Slot;
 
-/// One holder of a chain: a worker, the media in which it has it, and its node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Holder {
-    /// Worker in the low 24 bits, a bit a medium above.
-    packed: u32,
-    /// The node that says so.
-    pub(super) node: u32,
-}
-
-/// Workers above do not fit into a [`Holder`].
-pub(super) const MAX_WORKERS: u32 = 1 << 24;
-
-/// Holders of one chain. Most chains have one, a shared system prompt's have
-/// as many as there are engines.
-#[derive(Clone, Debug)]
-pub(super) enum Holders {
-    One(Holder),
-    Many(Vec<Holder>),
-}
-
 /// A prefix's last block.
-#[derive(Clone, Debug, Default)]
+///
+/// ```text
+/// tags 8 | touched 8 | tokens 16 | holders 32
+/// ```
+/// A free slot is held by nobody, and its hash is the next free one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chain {
-    /// The chain hash.
     pub(super) hash: u64,
-    /// Tokens of the block; next free slot while free.
-    pub(super) block_size: u32,
-    /// The index's clock when a lookup last came by.
-    pub(super) touched: u32,
-    /// Some child has another block size: a partial last block, as a rule.
-    pub(super) odd_child: bool,
-    pub(super) holders: Holders,
+    word: u64,
 }
 
-// === impl Holder ===
+const SIZE: u32 = 32;
+const TOUCHED: u32 = 48;
+/// Some child has another block size: a partial last block, as a rule.
+const ODD_CHILD: u64 = 1 << 56;
+/// A lookup has come by.
+const LOOKED_UP: u64 = 1 << 57;
 
-impl Holder {
+/// Larger blocks have no chain.
+pub(super) const MAX_SIZE: u32 = u16::MAX as u32;
+
+impl Chain {
     #[inline]
-    pub(super) fn new(worker: u32, media: u8, node: u32) -> Self {
-        Self {
-            packed: worker | u32::from(media) << 24,
-            node,
-        }
+    pub(super) fn new(hash: u64, holder: Holder, size: u32) -> Self {
+        let holders = Holders::one(holder).bits();
+        let word = u64::from(size & MAX_SIZE) << SIZE | u64::from(holders);
+        Self { hash, word }
+    }
+
+    /// Tokens of the block.
+    #[inline]
+    pub(super) fn size(self) -> u32 {
+        (self.word >> SIZE) as u32 & MAX_SIZE
     }
 
     #[inline]
-    pub(super) fn worker(self) -> u32 {
-        self.packed & (MAX_WORKERS - 1)
+    pub(super) fn holders(self) -> Holders {
+        Holders::from_bits(self.word as u32)
     }
 
     #[inline]
-    pub(super) fn media(self) -> u8 {
-        (self.packed >> 24) as u8
+    pub(super) fn set_holders(&mut self, holders: Holders) {
+        self.word = self.word & !u64::from(u32::MAX) | u64::from(holders.bits());
+    }
+
+    /// False for a free slot.
+    #[cfg(test)]
+    pub(super) fn is_held(self) -> bool {
+        self.word != 0
+    }
+
+    #[inline]
+    pub(super) fn odd_child(self) -> bool {
+        self.word & ODD_CHILD != 0
+    }
+
+    #[inline]
+    pub(super) fn set_odd_child(&mut self) {
+        self.word |= ODD_CHILD;
+    }
+
+    /// The low bits of the era in which a lookup last came by.
+    #[inline]
+    pub(super) fn touched(self) -> Option<u8> {
+        (self.word & LOOKED_UP != 0).then_some((self.word >> TOUCHED) as u8)
+    }
+
+    #[inline]
+    pub(super) fn set_touched(&mut self, era: u32) {
+        let era = u64::from(era as u8) << TOUCHED;
+        self.word = self.word & !(0xff << TOUCHED) | era | LOOKED_UP;
     }
 }
-
-// === impl Holders ===
-
-impl Default for Holders {
-    fn default() -> Self {
-        Self::Many(Vec::new())
-    }
-}
-
-impl Holders {
-    #[inline]
-    pub(super) fn as_slice(&self) -> &[Holder] {
-        match self {
-            Self::One(holder) => std::slice::from_ref(holder),
-            Self::Many(holders) => holders,
-        }
-    }
-
-    #[inline]
-    pub(super) fn at_mut(&mut self, pos: u32) -> Option<&mut Holder> {
-        match self {
-            Self::One(holder) => (pos == 0).then_some(holder),
-            Self::Many(holders) => holders.get_mut(pos as usize),
-        }
-    }
-
-    /// Adds one and returns its position.
-    #[inline]
-    pub(super) fn push(&mut self, holder: Holder) -> u32 {
-        match self {
-            Self::One(first) => {
-                *self = Self::Many(vec![*first, holder]);
-                1
-            }
-            Self::Many(holders) if holders.is_empty() => {
-                *self = Self::One(holder);
-                0
-            }
-            Self::Many(holders) => {
-                holders.push(holder);
-                holders.len() as u32 - 1
-            }
-        }
-    }
-
-    /// Takes the one at `pos` out; the last takes its place and is returned.
-    #[inline]
-    pub(super) fn remove(&mut self, pos: u32) -> Option<Holder> {
-        match self {
-            Self::One(_) => {
-                *self = Self::default();
-                None
-            }
-            Self::Many(holders) => {
-                let pos = pos as usize;
-                if pos >= holders.len() {
-                    return None;
-                }
-                holders.swap_remove(pos);
-                let moved = holders.get(pos).copied();
-                if let [last] = holders[..] {
-                    *self = Self::One(last);
-                } else if holders.len() < holders.capacity() / 4 {
-                    holders.shrink_to(holders.len() * 2);
-                }
-                moved
-            }
-        }
-    }
-
-    /// Bytes outside of the slot: capacity, and the allocator's own share.
-    #[inline]
-    pub(super) fn spilled(&self) -> usize {
-        match self {
-            Self::Many(holders) if holders.capacity() > 0 => {
-                holders.capacity() * std::mem::size_of::<Holder>() + 16
-            }
-            _ => 0,
-        }
-    }
-}
-
-// === impl Chain ===
 
 impl Slot for Chain {
     fn next_free(&self) -> u32 {
-        self.block_size
+        self.hash as u32
     }
     fn set_free(&mut self, next: u32) {
         *self = Self {
-            block_size: next,
-            ..Self::default()
+            hash: next.into(),
+            word: 0,
         };
     }
 }
@@ -158,20 +95,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn holders_keep_track_of_positions() {
-        let mut holders = Holders::default();
-        for i in 0..100 {
-            assert_eq!(holders.push(Holder::new(i, 1, i)), i);
-        }
-        assert_eq!(holders.remove(99), None);
-        assert_eq!(holders.remove(3).map(Holder::worker), Some(98));
-        assert_eq!(holders.at_mut(3).map(|h| h.worker()), Some(98));
-        for left in (1..98).rev() {
-            holders.remove(0);
-            assert_eq!(holders.as_slice().len(), left);
-        }
-        assert_eq!(holders.spilled(), 0);
-        holders.remove(0);
-        assert!(holders.as_slice().is_empty());
+    fn parts_of_a_word_do_not_touch_each_other() {
+        let mut chain = Chain::new(3, Holder::new(7, 1), MAX_SIZE);
+        assert_eq!((chain.size(), chain.odd_child()), (MAX_SIZE, false));
+        assert_eq!(chain.touched(), None);
+        chain.set_touched(511);
+        chain.set_touched(258);
+        chain.set_odd_child();
+        assert_eq!((chain.touched(), chain.odd_child()), (Some(2), true));
+        let other = Holders::one(Holder::new(9, 2));
+        chain.set_holders(other);
+        assert_eq!((chain.holders(), chain.size()), (other, MAX_SIZE));
+        assert_eq!((chain.touched(), chain.odd_child()), (Some(2), true));
     }
 }

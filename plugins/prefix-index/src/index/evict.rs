@@ -1,29 +1,104 @@
-//! What leaves the index: the last reference, the least recently used above the
+//! What leaves the index: the last reference, what was used least recently above the
 //! bound, and the blocks of workers that were cleared.
+//!
+//! Time passes in eras: eight for as many stores as the bound has room for. A node
+//! knows the low bits of the one in which it was stored or last found in use, a chain those
+//! of the last lookup. To evict, some nodes are looked at, going round through all of them,
+//! and the oldest of these goes. An era that is long past is brought nearer whenever it
+//! is seen, so that it never looks like a new one.
 
 use super::Index;
+use super::node::ERAS;
 use super::slab::NONE;
 use super::worker::Life;
 
 /// Nodes looked at for every batch while something is to be swept away.
 const SWEEP_NODES: u32 = 2_048;
 
-/// Nodes spared for having been looked up, before one goes all the same: a
-/// bound on the time of a single eviction.
-const CHANCES: u32 = 32;
+/// Eras for as many stores as there is room for.
+const ERAS_A_TURN: u64 = 8;
+
+/// Ages are told apart up to here.
+const OLD: u32 = ERAS - 4;
+
+/// Nodes among which the oldest is evicted.
+const SAMPLES: usize = 16;
+
+/// Slots looked at for them, some of which may be free.
+const STEPS: u32 = 1_024;
+
+/// Of these, how many may turn out to have been looked up since.
+const CHANCES: u32 = 4;
+
+/// Eras, and where nodes are looked at next.
+#[derive(Debug)]
+pub(super) struct Recency {
+    era: u32,
+    /// Stores of this era that are left, and of each.
+    left: u64,
+    each: u64,
+    /// The next node to be looked at.
+    hand: u32,
+    samples: Vec<Sample>,
+}
+
+/// A node that may go.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: u32,
+    age: u32,
+}
+
+// === impl Recency ===
+
+impl Recency {
+    /// `room`: so many blocks are within the bound.
+    pub(super) fn new(room: u64) -> Self {
+        let each = (room / ERAS_A_TURN).max(1);
+        Self {
+            era: 0,
+            left: each,
+            each,
+            hand: 0,
+            samples: Vec::new(),
+        }
+    }
+
+    /// The era that it is.
+    #[inline]
+    pub(super) fn era(&self) -> u32 {
+        self.era
+    }
+
+    /// A node was stored.
+    #[inline]
+    pub(super) fn stored(&mut self) {
+        self.left -= 1;
+        if self.left == 0 {
+            (self.left, self.era) = (self.each, self.era.wrapping_add(1));
+        }
+    }
+}
+
+// === impl Index ===
 
 impl Index {
-    /// Call it after each batch: sweeps a little, and lets time go on.
+    /// Call it after each batch: sweeps a little.
     pub fn end_batch(&mut self) {
-        self.clock = self.clock.wrapping_add(1);
         while let Some(worker) = self.idle.pop() {
             if self.workers.get(worker).nodes == 0 {
-                self.workers.kill(worker);
+                self.kill(worker);
             }
         }
         if self.workers.dead_nodes > 0 {
             self.sweep(SWEEP_NODES);
         }
+    }
+
+    /// A worker's blocks are gone.
+    pub(super) fn kill(&mut self, worker: u32) {
+        let lots = self.workers.kill(worker);
+        self.lots.free(lots);
     }
 
     /// Looks at up to `budget` nodes and frees those of dead workers.
@@ -37,10 +112,18 @@ impl Index {
             }
             let at = self.sweep_at;
             self.sweep_at += 1;
-            let worker = self.nodes.get(at).worker;
-            if worker != NONE && self.workers.get(worker).life == Life::Dead {
+            if self.life(at) == Life::Dead {
                 self.free_node(at);
             }
+        }
+    }
+
+    /// What has become of a node's worker; free slots have none.
+    fn life(&self, at: u32) -> Life {
+        let node = self.nodes.get(at);
+        match node.is_held() {
+            true => self.workers.get(self.lots.get(node.lot()).worker).life,
+            false => Life::Free,
         }
     }
 
@@ -50,59 +133,102 @@ impl Index {
         while self.bytes() > self.max_bytes && self.evict() {}
     }
 
+    #[inline(never)]
     fn evict(&mut self) -> bool {
+        let mut samples = std::mem::take(&mut self.recency.samples);
+        self.look_around(&mut samples);
+        let evicted = self.evict_of(&mut samples);
+        self.recency.samples = samples;
+        evicted
+    }
+
+    /// Takes some nodes in turn. Those of dead workers are as old as can be.
+    fn look_around(&mut self, samples: &mut Vec<Sample>) {
+        samples.clear();
+        let end = self.nodes.high_water();
+        let mut steps = 0;
+        while steps < end && samples.len() < SAMPLES && (steps < STEPS || samples.is_empty()) {
+            steps += 1;
+            if self.recency.hand >= end {
+                self.recency.hand = 0;
+            }
+            let at = self.recency.hand;
+            self.recency.hand += 1;
+            let node = self.nodes.get_mut(at);
+            let mut age = self.recency.era.wrapping_sub(node.era()) % ERAS;
+            if node.used() {
+                age = 0;
+            }
+            if age == 0 || age > OLD {
+                age = age.min(OLD);
+                let era = self.recency.era.wrapping_sub(age);
+                *node = node.with_used(false).with_era(era);
+            }
+            match self.life(at) {
+                Life::Alive => samples.push(Sample { at, age }),
+                Life::Dead => samples.push(Sample { at, age: ERAS }),
+                Life::Free => {}
+            }
+        }
+    }
+
+    fn evict_of(&mut self, samples: &mut [Sample]) -> bool {
         for chance in 0..=CHANCES {
-            let Some(at) = self.recency.oldest() else {
+            let oldest = samples.iter_mut().rev().max_by_key(|sample| sample.age);
+            let Some(sample) = oldest else {
                 return false;
             };
-            let node = self.nodes.get(at);
-            let dead = self.workers.get(node.worker).life == Life::Dead;
-            let used = node.used || self.looked_up_since(node.chain, node.stamp);
-            if !dead && used && chance < CHANCES {
-                let node = self.nodes.get_mut(at);
-                (node.stamp, node.used) = (self.clock, false);
-                self.recency.touch(&mut self.nodes, at);
-                continue;
+            let node = self.nodes.get(sample.at);
+            let ago = match node.chain() {
+                NONE => None,
+                chain => self.chains.get(chain).touched(),
+            };
+            let ago = ago.map(|touched| (self.recency.era as u8).wrapping_sub(touched).into());
+            match ago {
+                Some(ago) if ago < sample.age && sample.age < ERAS && chance < CHANCES => {
+                    sample.age = ago;
+                    let era = self.recency.era.wrapping_sub(ago);
+                    *self.nodes.get_mut(sample.at) = node.with_era(era);
+                }
+                _ => {
+                    self.counts.evicted += u64::from(sample.age < ERAS);
+                    self.free_node(sample.at);
+                    return true;
+                }
             }
-            self.counts.evicted += u64::from(!dead);
-            self.free_node(at);
-            return true;
         }
         true
     }
 
-    fn looked_up_since(&self, chain: u32, stamp: u32) -> bool {
-        // The clock wraps: what counts is the way between the two.
-        chain != NONE && self.chains.get(chain).touched.wrapping_sub(stamp) as i32 > 0
-    }
-
     /// Takes a node out of everything.
+    #[inline]
     pub(super) fn free_node(&mut self, at: u32) {
-        self.recency.remove(&mut self.nodes, at);
-        let node = self.nodes.get(at);
-        let (key, worker, chain, pos) = (node.key(), node.worker, node.chain, node.pos);
-        self.node_table.remove(key, at);
-        if chain != NONE {
-            self.unlink(chain, pos);
+        let node = *self.nodes.get(at);
+        let holder = self.holder(node.lot(), node.media());
+        if node.references().is_none() {
+            self.rich.remove(&at);
+        }
+        self.node_table.remove(node.key, at);
+        if node.chain() != NONE {
+            self.unlink(node.chain(), holder);
         }
         self.nodes.give(at);
-        if self.workers.lost_node(worker) {
-            self.idle.push(worker);
+        if self.workers.lost_node(holder.worker()) {
+            let lots = self.workers.release(holder.worker());
+            self.lots.free(lots);
+            self.idle.push(holder.worker());
         }
     }
 
-    fn unlink(&mut self, chain: u32, pos: u32) {
-        let entry = self.chains.get_mut(chain);
-        let spilled = entry.holders.spilled();
-        let moved = entry.holders.remove(pos);
-        self.spilled += entry.holders.spilled() as u64;
-        self.spilled -= spilled as u64;
-        if entry.holders.as_slice().is_empty() {
-            let hash = entry.hash;
-            self.chain_table.remove(hash, chain);
-            self.chains.give(chain);
-        } else if let Some(moved) = moved {
-            self.nodes.get_mut(moved.node).pos = pos;
+    #[inline]
+    fn unlink(&mut self, at: u32, holder: super::Holder) {
+        let chain = self.chains.get_mut(at);
+        let mut holders = chain.holders();
+        if self.lists.remove(&mut holders, holder) {
+            chain.set_holders(holders);
+        } else {
+            self.chain_table.remove(chain.hash, at);
+            self.chains.give(at);
         }
     }
 }

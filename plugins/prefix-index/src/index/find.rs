@@ -4,7 +4,8 @@
 //! how deep it has come without a hole. There is one walk for each block size
 //! that the model's workers use; a worker's longest match counts.
 
-use super::slab::NONE;
+use super::ahead::{AHEAD, touch};
+use super::chain::Chain;
 use super::worker::{Life, Size};
 use super::{Index, mix};
 use penstock_sdk::{Medium, Row, hash};
@@ -27,6 +28,7 @@ pub(super) struct Scratch {
     walk: u32,
     states: Vec<State>,
     seen: Vec<u32>,
+    used: Vec<u32>,
     bytes: Vec<u8>,
 }
 
@@ -114,7 +116,6 @@ impl Index {
     /// and tokens are those of blocks whose size is known. A block in two media
     /// counts in both; one without a medium counts as device memory.
     pub fn find(&mut self, model: &str, prefix: Prefix<'_>) -> Vec<Row> {
-        self.clock = self.clock.wrapping_add(1);
         let own_root = hash::name_hash(model);
         let root = own_root ^ self.seed;
         let mut rows = Vec::new();
@@ -140,7 +141,7 @@ impl Index {
                 let mut chain = root;
                 for (depth, hash) in hashes.iter().enumerate() {
                     chain = mix::chain(chain, *hash);
-                    if self.step(chain, depth as u32) == NONE {
+                    if self.step(chain, depth as u32).is_none() {
                         break;
                     }
                 }
@@ -161,22 +162,40 @@ impl Index {
         rows: &mut Vec<Row>,
     ) {
         self.begin_walk();
-        let (mut chain, mut start, mut depth) = (root, 0, 0);
-        while let Some(hash) = window_hash(bytes, start, size, seed) {
-            chain = mix::chain(chain, hash);
-            let at = self.step(chain, depth);
-            if at == NONE {
+        let (mut chains, mut chain, mut depth) = ([0; AHEAD], root, 0);
+        // More and more blocks ahead: most prompts end early or go far.
+        let mut ahead = 1;
+        'walk: loop {
+            let (mut found, mut slots) = (0, [&0; AHEAD]);
+            for at in &mut chains[..ahead] {
+                let start = (depth as usize + found) * size.tokens as usize;
+                let Some(hash) = window_hash(bytes, start, size, seed) else {
+                    break;
+                };
+                chain = mix::chain(chain, hash);
+                *at = chain;
+                slots[found] = self.chain_table.start(chain);
+                found += 1;
+            }
+            touch(&slots[..found]);
+            if found == 0 {
                 break;
             }
-            depth += 1;
-            start += size.tokens as usize;
-            if self.chains.get(at).odd_child {
-                for tail in sizes.iter().filter(|s| s.tokens != size.tokens) {
-                    if let Some(hash) = window_hash(bytes, start, *tail, seed) {
-                        self.tail(mix::chain(chain, hash), depth);
+            for chain in &chains[..found] {
+                let Some(step) = self.step(*chain, depth) else {
+                    break 'walk;
+                };
+                depth += 1;
+                if step.odd_child() {
+                    let start = depth as usize * size.tokens as usize;
+                    for tail in sizes.iter().filter(|s| s.tokens != size.tokens) {
+                        if let Some(hash) = window_hash(bytes, start, *tail, seed) {
+                            self.tail(mix::chain(*chain, hash), depth);
+                        }
                     }
                 }
             }
+            ahead = (2 * ahead).min(AHEAD);
         }
         self.end_walk(rows);
     }
@@ -195,16 +214,14 @@ impl Index {
             .resize_with(self.workers.numbers(), State::default);
     }
 
-    /// Takes the block that ends `chain`, the one after `depth` others. Returns
-    /// its slot, or none when no worker has come here without a hole.
-    fn step(&mut self, chain: u64, depth: u32) -> u32 {
-        let Some(at) = self.any_chain(chain) else {
-            return NONE;
-        };
+    /// Takes the block that ends `chain`, the one after `depth` others. None when no
+    /// worker has come here without a hole.
+    fn step(&mut self, chain: u64, depth: u32) -> Option<Chain> {
+        let at = self.any_chain(chain)?;
+        let chain = self.chains.get_mut(at);
         let scratch = &mut self.scratch;
-        let entry = self.chains.get_mut(at);
         let mut any = false;
-        for holder in entry.holders.as_slice() {
+        for holder in self.lists.get(&chain.holders()) {
             let worker = holder.worker();
             let Some(state) = scratch.states.get_mut(worker as usize) else {
                 continue;
@@ -221,15 +238,14 @@ impl Index {
             }
             if state.blocks == depth || state.blocks == depth + 1 {
                 let again = state.blocks == depth + 1;
-                state.block(holder.media(), entry.block_size, again);
+                state.block(holder.media(), chain.size(), again);
                 any = true;
             }
         }
-        if !any {
-            return NONE;
+        if any {
+            chain.set_touched(self.recency.era());
         }
-        entry.touched = self.clock;
-        at
+        any.then_some(*chain)
     }
 
     /// Takes a block of another size after `depth` others.
@@ -237,9 +253,9 @@ impl Index {
         let Some(at) = self.any_chain(chain) else {
             return;
         };
-        let scratch = &mut self.scratch;
-        let entry = self.chains.get_mut(at);
-        for holder in entry.holders.as_slice() {
+        let chain = self.chains.get_mut(at);
+        let (size, scratch) = (chain.size(), &mut self.scratch);
+        for holder in self.lists.get(&chain.holders()) {
             let Some(state) = scratch.states.get_mut(holder.worker() as usize) else {
                 continue;
             };
@@ -247,12 +263,12 @@ impl Index {
                 continue;
             }
             let (after, tokens, media) = state.tail;
-            if after == depth && tokens == entry.block_size {
+            if after == depth && tokens == size {
                 state.tail.2 = media | holder.media();
-            } else if after != depth || tokens < entry.block_size {
-                state.tail = (depth, entry.block_size, holder.media());
+            } else if after != depth || tokens < size {
+                state.tail = (depth, size, holder.media());
             }
-            entry.touched = self.clock;
+            chain.set_touched(self.recency.era());
         }
     }
 
@@ -265,18 +281,17 @@ impl Index {
     }
 
     fn by_engine_hashes(&mut self, root: u64, hashes: &[u64], rows: &mut Vec<Row>) {
-        let mut used = std::mem::take(&mut self.scratch.seen);
+        let mut used = std::mem::take(&mut self.scratch.used);
         used.clear();
-        for (worker, its) in self.workers.alive().filter(|(_, w)| w.key.root == root) {
+        for (_, its) in self.workers.alive().filter(|(_, w)| w.key.root == root) {
             let mut state = State::default();
             for hash in hashes {
                 let (mut tokens, mut media) = (0, 0);
-                for group in its.groups() {
-                    let salt = mix::node_salt(self.seed, worker, group);
-                    if let Some(at) = self.node(worker, mix::node_key(salt, *hash)) {
-                        let node = self.nodes.get(at);
-                        tokens = tokens.max(node.block_size);
-                        media |= node.media();
+                for lot in &its.lots {
+                    let key = mix::node_key(self.lots.get(*lot).salt, *hash);
+                    if let Some(at) = self.node(*lot, key) {
+                        tokens = tokens.max(self.block(at).size);
+                        media |= self.nodes.get(at).media();
                         used.push(at);
                     }
                 }
@@ -290,9 +305,10 @@ impl Index {
             }
         }
         for at in &used {
-            self.nodes.get_mut(*at).used = true;
+            let node = self.nodes.get_mut(*at);
+            *node = node.with_used(true);
         }
-        self.scratch.seen = used;
+        self.scratch.used = used;
     }
 }
 

@@ -1,6 +1,4 @@
-//! Mixing: table keys, chain hashes, and a hasher for small keys.
-
-use std::hash::{BuildHasherDefault, Hasher};
+//! Mixing: table keys and chain hashes.
 
 /// MurmurHash3's finaliser: a bijection on 64 bits in which every input bit
 /// moves every output bit.
@@ -27,10 +25,10 @@ pub(super) fn chain_with_extra(parent: u64, token_hash: u64, digest: u64) -> u64
     chain(chain(parent, token_hash) ^ 0xa5a5_5a5a_c3c3_3c3c, digest)
 }
 
-/// What goes into the node keys of one worker and group.
+/// What goes into the node keys of a lot.
 #[inline]
-pub(super) fn node_salt(seed: u64, worker: u32, group: u32) -> u64 {
-    mix64(seed ^ (u64::from(worker) << 32 | u64::from(group)))
+pub(super) fn salt(seed: u64, lot: u16) -> u64 {
+    mix64(seed ^ u64::from(lot))
 }
 
 /// The key of a block in the table of nodes.
@@ -48,30 +46,6 @@ pub(super) fn hash_of(salt: u64, key: u64) -> u64 {
     x ^= x >> 33;
     x = x.wrapping_mul(0x4f74_430c_22a5_4005);
     (x ^ (x >> 33)) ^ salt
-}
-
-/// A hasher for a few fixed-width integers.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Mixer(u64);
-
-/// Builds [`Mixer`]s.
-pub(super) type BuildMixer = BuildHasherDefault<Mixer>;
-
-impl Hasher for Mixer {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-    fn write_u32(&mut self, n: u32) {
-        self.write_u64(u64::from(n));
-    }
-    fn write_u64(&mut self, n: u64) {
-        self.0 = chain(self.0, n);
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 #[cfg(test)]

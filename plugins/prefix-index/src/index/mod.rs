@@ -1,12 +1,14 @@
 //! The index itself: plain calls, no component, no I/O.
 //!
 //! ```text
-//! sources  source -> rank, model           workers  (source, rank, model)
-//!                                              |
-//! nodes    (worker, group, engine hash) -> references by medium, block size
-//!                                              |  chain, once known
-//! chains   chain hash -> holders: (worker, media, node) side by side
+//! sources  source -> rank, model            workers  (source, rank, model)
+//!                                               |
+//! nodes    (lot: worker and group, engine hash) -> references by medium, block size
+//!                                               |  chain, once known
+//! chains   chain hash -> holders: (worker, media) side by side
 //! ```
+//! Nodes and chains are 16 bytes each in a slab, and 8 in a table, which is three quarters
+//! full; one holder fits into the chain, several are in a list.
 //!
 //! **Chains.** The chain hash of a block stands for all tokens from the prompt's
 //! start to the block's end: it mixes the parent's chain hash with the block's
@@ -19,16 +21,19 @@
 //! removal takes one away there; without a medium both use a slot of their own.
 //! Counts stop at 65,535. A block leaves with its last count.
 //!
-//! **Bound.** Every node and chain has a price in bytes, above what it takes at
-//! its worst with its share of the tables. Above the bound the block that was
-//! stored or looked up least recently goes first.
+//! **Bound.** Every node and chain has a price in bytes, about what it takes at its worst
+//! with its share of the tables. Above the bound a block goes that was stored or looked
+//! up less recently than others: see [`evict`].
 //!
 //! What is cleared answers nothing from then on, and is swept away a little
 //! with each batch, so that no call pays for all of it.
 
+mod ahead;
 mod chain;
 mod evict;
 mod find;
+mod lists;
+mod lot;
 mod mix;
 mod node;
 mod remove;
@@ -43,51 +48,56 @@ mod naive;
 #[cfg(test)]
 mod tests;
 
-use chain::{Chain, Holder};
+use chain::Chain;
+use evict::Recency;
 use find::Scratch;
-use mix::BuildMixer;
-use node::{Node, Recency};
+use foldhash::fast::FixedState;
+use lists::{Holder, Lists};
+use lot::Lots;
+use node::{Block, Node};
 use penstock_sdk::{Medium, hash};
 use slab::{NONE, Slab};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use table::Table;
-use worker::{Key, Workers};
+use worker::{Key, MAX_GROUPS, Workers};
 
 pub use find::Prefix;
 pub use snapshot::SCHEMA;
 
-/// Price of a node in bytes: its slot, and its share of a table that has just
-/// grown.
-pub const NODE_BYTES: u64 = 96;
+/// Price of a node in bytes: its slot, and its share of a table that has just grown.
+pub const NODE_BYTES: u64 = 32;
 
 /// Price of a chain in bytes, its first holder included.
-pub const CHAIN_BYTES: u64 = 80;
+pub const CHAIN_BYTES: u64 = 32;
 
 /// Price of a worker in bytes.
 pub const WORKER_BYTES: u64 = 256;
 
-/// Blocks looked up ahead together.
-const AHEAD: usize = 16;
+/// Price of a worker's group in bytes.
+pub const LOT_BYTES: u64 = 64;
+
+/// Price in bytes of what is kept beside a node that has no room for it.
+const RICH_BYTES: u64 = 64;
 
 /// Who holds which prefix.
 #[derive(Debug)]
 pub struct Index {
     max_bytes: u64,
     seed: u64,
-    clock: u32,
-    spilled: u64,
-    sources: HashMap<u32, Source, BuildMixer>,
+    sources: HashMap<u32, Source, FixedState>,
     workers: Workers,
+    lots: Lots,
     node_table: Table,
     nodes: Slab<Node>,
-    /// The worker that each slot of `nodes` was last taken for: who looks for the
-    /// blocks of one need not look at every node.
-    owners: Vec<u32>,
+    /// Blocks whose node has no room for what is known of them.
+    rich: HashMap<u32, Block, FixedState>,
     chain_table: Table,
     chains: Slab<Chain>,
+    lists: Lists,
     recency: Recency,
     sweep_at: u32,
+    /// Workers that may have no nodes left.
     idle: Vec<u32>,
     several_models: bool,
     scratch: Scratch,
@@ -181,16 +191,16 @@ impl Index {
             max_bytes,
             // An engine or a prompt must not choose where its hashes fall.
             seed: RandomState::new().hash_one(0u8),
-            clock: 0,
-            spilled: 0,
             sources: HashMap::default(),
             workers: Workers::default(),
+            lots: Lots::default(),
             node_table: Table::new(),
             nodes: Slab::new(),
-            owners: Vec::new(),
+            rich: HashMap::default(),
             chain_table: Table::new(),
             chains: Slab::new(),
-            recency: Recency::new(),
+            lists: Lists::default(),
+            recency: Recency::new(max_bytes / (NODE_BYTES + CHAIN_BYTES)),
             sweep_at: 0,
             idle: Vec::new(),
             several_models: false,
@@ -234,7 +244,7 @@ impl Index {
         let others: Vec<u32> = self.workers.others(place.key).collect();
         let own = self.workers.find(&place.key);
         for worker in own.into_iter().chain(others) {
-            self.workers.kill(worker);
+            self.kill(worker);
         }
     }
 
@@ -246,7 +256,7 @@ impl Index {
             .map(|(at, _)| at)
             .collect();
         for worker in its {
-            self.workers.kill(worker);
+            self.kill(worker);
         }
     }
 
@@ -278,21 +288,41 @@ impl Index {
         u64::from(self.nodes.len()) * NODE_BYTES
             + u64::from(self.chains.len()) * CHAIN_BYTES
             + self.workers.numbers() as u64 * WORKER_BYTES
-            + self.spilled
+            + self.lots.len() as u64 * LOT_BYTES
+            + self.rich.len() as u64 * RICH_BYTES
+            + self.lists.bytes()
     }
 
-    /// The node under `key`, if it is `worker`'s: keys of two workers may fall
-    /// together, and the second is then as good as absent.
+    /// The lot of a worker's group, if there is one.
     #[inline]
-    fn node(&self, worker: u32, key: u64) -> Option<u32> {
-        let at = self.any_node(key)?;
-        (self.nodes.get(at).worker == worker).then_some(at)
+    fn lot(&self, worker: u32, group: u32) -> Option<u16> {
+        let mut lots = self.workers.get(worker).lots.iter().copied();
+        lots.find(|lot| self.lots.get(*lot).group == group)
     }
 
+    /// The same, a new one if need be; none when there are too many.
     #[inline]
-    fn any_node(&self, key: u64) -> Option<u32> {
-        self.node_table
-            .find(key, |at| self.nodes.get(at).key() == key)
+    fn lot_or_make(&mut self, key: Key, group: u32) -> Option<u16> {
+        let worker = self.workers.find_or_make(key)?;
+        if let Some(lot) = self.lot(worker, group) {
+            return Some(lot);
+        }
+        if self.workers.get(worker).lots.len() >= MAX_GROUPS {
+            return None;
+        }
+        let lot = self.lots.make(self.seed, worker, group)?;
+        self.workers.get_mut(worker).lots.push(lot);
+        Some(lot)
+    }
+
+    /// The node under `key`, if it is the lot's: keys of two lots may fall together,
+    /// and the second is then as good as absent.
+    #[inline]
+    fn node(&self, lot: u16, key: u64) -> Option<u32> {
+        let at = self
+            .node_table
+            .find(key, |at| self.nodes.get(at).key == key)?;
+        (self.nodes.get(at).lot() == lot).then_some(at)
     }
 
     #[inline]
@@ -301,26 +331,48 @@ impl Index {
             .find(hash, |at| self.chains.get(at).hash == hash)
     }
 
+    /// The holder that a node stands for in its chain.
     #[inline]
-    fn chain_of(&self, worker: u32, key: u64) -> Option<(u64, u32)> {
-        let node = self.node(worker, key)?;
-        match self.nodes.get(node).chain {
-            NONE => None,
-            at => Some((self.chains.get(at).hash, at)),
+    fn holder(&self, lot: u16, media: u8) -> Holder {
+        Holder::new(self.lots.get(lot).worker, media)
+    }
+
+    /// Changes the media of a chain's holder.
+    fn change_holder(&mut self, chain: u32, old: Holder, new: Holder) {
+        if chain != NONE && old != new {
+            let chain = self.chains.get_mut(chain);
+            let mut holders = chain.holders();
+            self.lists.replace(&mut holders, old, new);
+            chain.set_holders(holders);
         }
     }
 
-    /// Writes a node's media to the chain's list of holders.
+    /// What is known of a node's block.
     #[inline]
-    fn publish_media(&mut self, at: u32) {
-        let node = self.nodes.get(at);
-        if node.chain == NONE {
-            return;
-        }
-        let holder = Holder::new(node.worker, node.media(), at);
-        let holders = &mut self.chains.get_mut(node.chain).holders;
-        if let Some(old) = holders.at_mut(node.pos) {
-            *old = holder;
-        }
+    fn block(&self, at: u32) -> Block {
+        let node = *self.nodes.get(at);
+        let Some(references) = node.references() else {
+            return self.rich.get(&at).copied().unwrap_or_default();
+        };
+        let size = self.lots.get(node.lot()).size(node.size());
+        Block::of(node.media(), references, size)
+    }
+
+    /// Writes down what is known of a node's block.
+    fn set_block(&mut self, at: u32, block: &Block) {
+        let node = self.nodes.get_mut(at);
+        let size = self.lots.get_mut(node.lot()).number(block.size);
+        *node = match block.same().zip(size) {
+            Some((references, size)) => {
+                if node.references().is_none() {
+                    self.rich.remove(&at);
+                }
+                node.with_block(block.media(), size, references)
+            }
+            None => {
+                self.rich.insert(at, *block);
+                node.with_block(block.media(), 0, 0)
+            }
+        };
     }
 }

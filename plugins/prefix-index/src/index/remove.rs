@@ -1,11 +1,12 @@
 //! Removed events: references taken away, and what all of that needs to be read.
 
+use super::ahead::{AHEAD, touch};
 use super::node::MEDIA;
 use super::slab::NONE;
-use super::{AHEAD, Index, Place, mix};
+use super::{Index, Place, mix};
 use penstock_sdk::Medium;
 
-/// Some blocks of one worker that are about to be removed.
+/// Some blocks of one lot that are about to be removed.
 #[derive(Default)]
 struct Ahead {
     /// Keys in the table of nodes.
@@ -22,96 +23,101 @@ impl Index {
     /// same source and rank.
     pub fn apply_removed(&mut self, place: Place, medium: Medium, group: u32, hashes: &[u64]) {
         let own = self.workers.find(&place.key);
+        let own = own.and_then(|worker| self.lot(worker, group));
         let mut others = None;
         let mut ahead = Ahead::default();
         for hashes in hashes.chunks(AHEAD) {
             if let Some(own) = own {
-                self.read_ahead_of_removal(own, group, hashes, &mut ahead);
+                self.read_ahead_of_removal(own, hashes, &mut ahead);
             }
             for (at, hash) in hashes.iter().enumerate() {
                 let (key, node) = (ahead.keys[at], ahead.nodes[at]);
-                if own.is_some_and(|w| self.remove_node(w, key, node, medium)) {
+                if own.is_some_and(|lot| self.remove_node(lot, key, node, medium)) {
                     continue;
                 }
                 let hit = self.several_models && !place.named && {
-                    let others: &Vec<u32> =
-                        others.get_or_insert_with(|| self.workers.others(place.key).collect());
+                    let others: &Vec<u16> = others.get_or_insert_with(|| {
+                        let others = self.workers.others(place.key);
+                        others.filter_map(|w| self.lot(w, group)).collect()
+                    });
                     let mut others = others.iter();
-                    others.any(|w| self.remove(*w, group, *hash, medium))
+                    others.any(|lot| self.remove(*lot, *hash, medium))
                 };
                 self.counts.unknown_removes += u64::from(!hit);
             }
         }
+        // What is left of a block may take more than all of it did.
+        self.trim();
     }
 
-    /// Finds the nodes of some blocks, and looks at all that their removal will
-    /// look at: in loops of few instructions, so that the cache misses of all of
-    /// them overlap.
+    /// Finds the nodes of some blocks, and reads all that their removal will look at.
     #[inline]
-    fn read_ahead_of_removal(&self, worker: u32, group: u32, hashes: &[u64], ahead: &mut Ahead) {
-        let salt = mix::node_salt(self.seed, worker, group);
+    fn read_ahead_of_removal(&self, lot: u16, hashes: &[u64], ahead: &mut Ahead) {
+        let salt = self.lots.get(lot).salt;
         let count = hashes.len().min(AHEAD);
-        let mut seen = 0;
-        for (key, hash) in ahead.keys.iter_mut().zip(hashes) {
+        let keys = &mut ahead.keys[..count];
+        let nodes = &mut ahead.nodes[..count];
+        let mut words = [&0; AHEAD];
+        let words = &mut words[..count];
+        for ((key, word), hash) in keys.iter_mut().zip(&mut *words).zip(hashes) {
             *key = mix::node_key(salt, *hash);
-            seen ^= self.node_table.peek(*key);
+            *word = self.node_table.start(*key);
         }
-        for (node, key) in ahead.nodes.iter_mut().zip(&ahead.keys[..count]) {
-            *node = self.node(worker, *key).unwrap_or(NONE);
+        touch(words);
+        for ((node, word), key) in nodes.iter_mut().zip(&mut *words).zip(&*keys) {
+            *node = self.node_table.probe(*key).unwrap_or(NONE);
+            *word = self.nodes.seen(*node).map_or(&0, |node| &node.key);
         }
-        let mut chains = [0; AHEAD];
-        for (chain, node) in chains.iter_mut().zip(&ahead.nodes[..count]) {
-            if *node == NONE {
-                continue;
-            }
-            let node = self.nodes.get(*node);
-            if node.chain != NONE {
-                *chain = self.chains.get(node.chain).hash;
-            }
-            for neighbour in node.neighbours() {
-                if neighbour != NONE {
-                    seen ^= u64::from(self.nodes.get(neighbour).stamp);
-                }
-            }
+        touch(words);
+        for ((node, word), key) in nodes.iter_mut().zip(&mut *words).zip(&*keys) {
+            *node = match self.nodes.seen(*node) {
+                Some(seen) if seen.key == *key && seen.lot() == lot => *node,
+                _ => self.node(lot, *key).unwrap_or(NONE),
+            };
+            let chain = self.nodes.seen(*node).map_or(NONE, |node| node.chain());
+            *word = self.chains.seen(chain).map_or(&0, |chain| &chain.hash);
         }
-        for chain in &chains[..count] {
-            seen ^= self.chain_table.peek(*chain);
+        touch(words);
+        for word in &mut *words {
+            *word = self.chain_table.start(**word);
         }
-        std::hint::black_box(seen);
+        touch(words);
     }
 
     /// Takes a reference away; false when there is none.
-    fn remove(&mut self, worker: u32, group: u32, hash: u64, medium: Medium) -> bool {
-        let key = mix::node_key(mix::node_salt(self.seed, worker, group), hash);
-        let at = self.node(worker, key).unwrap_or(NONE);
-        self.remove_node(worker, key, at, medium)
+    fn remove(&mut self, lot: u16, hash: u64, medium: Medium) -> bool {
+        let key = mix::node_key(self.lots.get(lot).salt, hash);
+        let at = self.node(lot, key).unwrap_or(NONE);
+        self.remove_node(lot, key, at, medium)
     }
 
     /// The same for a node found before; others may have been removed since.
     #[inline]
-    fn remove_node(&mut self, worker: u32, key: u64, at: u32, medium: Medium) -> bool {
+    fn remove_node(&mut self, lot: u16, key: u64, at: u32, medium: Medium) -> bool {
         if at == NONE {
             return false;
         }
-        let node = self.nodes.get_mut(at);
+        let node = *self.nodes.get(at);
         // The same block twice in one event: the first has freed its slot.
-        if node.worker != worker || node.key() != key {
+        if !node.is_held() || node.lot() != lot || node.key != key {
             return false;
         }
-        let count = &mut node.counts[medium.slot()];
-        match *count {
-            0 => return false,
-            1 => *count = 0,
-            _ => {
-                *count -= 1;
-                return true;
-            }
-        }
-        if node.counts == [0; MEDIA] {
+        if node.references() == Some(1) && node.media() == 1 << medium.slot() {
             self.free_node(at);
-        } else {
-            self.publish_media(at);
+            return true;
         }
+        let mut block = self.block(at);
+        match &mut block.counts[medium.slot()] {
+            0 => return false,
+            count => *count -= 1,
+        }
+        if block.counts == [0; MEDIA] {
+            self.free_node(at);
+            return true;
+        }
+        let [old, new] = [node.media(), block.media()].map(|media| self.holder(lot, media));
+        self.change_holder(node.chain(), old, new);
+        self.set_block(at, &block);
         true
     }
 }

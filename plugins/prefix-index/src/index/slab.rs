@@ -62,6 +62,13 @@ impl<T: Slot> Slab<T> {
         self.len -= 1;
     }
 
+    /// The same as [`Slab::get`] for an index that may be none.
+    #[inline]
+    pub(super) fn seen(&self, at: u32) -> Option<&T> {
+        let chunk = self.chunks.get((at >> BITS) as usize)?;
+        Some(&chunk[at as usize % CHUNK])
+    }
+
     #[inline]
     pub(super) fn get(&self, at: u32) -> &T {
         &self.chunks[(at >> BITS) as usize][at as usize % CHUNK]

@@ -17,8 +17,8 @@
 //!
 //! Not carried over: when a prefix was last asked for, and the order of use.
 
-use super::chain::Holder;
-use super::node::{MEDIA, Node};
+use super::ahead::{AHEAD, touch};
+use super::node::{Block, MEDIA, Node};
 use super::slab::NONE;
 use super::worker::{Key, Size};
 use super::{Index, mix};
@@ -90,18 +90,33 @@ impl Index {
         let end = self.nodes.high_water();
         let first = u32::try_from(cursor).unwrap_or(end).min(end);
         let last = first.saturating_add(SLOTS).min(end);
+        // The worker of each lot, as the head counts them.
+        let mut lots = vec![None; self.lots.numbers()];
+        for (i, worker) in (0u16..).zip(&workers) {
+            for lot in &self.workers.get(*worker).lots {
+                lots[usize::from(*lot)] = Some(i);
+            }
+        }
         let (mut rows, mut at) = (0u32, first);
-        while at < last && out.len() + ROW <= max_bytes {
-            let owner = self.owners.get(at as usize).copied().unwrap_or(NONE);
-            at += 1;
-            let Some(worker) = workers.iter().position(|w| *w == owner) else {
-                continue;
-            };
-            let node = self.nodes.get(at - 1);
-            // It may be free again.
-            if node.worker == owner {
-                self.row(node, worker as u16).write(schema, &mut out);
-                rows += 1;
+        'rows: while at < last {
+            let some = at..last.min(at + AHEAD as u32);
+            let mut words = [&0; AHEAD];
+            for (word, at) in words.iter_mut().zip(some.clone()) {
+                let chain = self.chains.seen(self.nodes.get(at).chain());
+                *word = chain.map_or(&0, |chain| &chain.hash);
+            }
+            touch(&words);
+            for node in some {
+                if out.len() + ROW > max_bytes {
+                    break 'rows;
+                }
+                at = node + 1;
+                let held = self.nodes.get(node).is_held();
+                let lot = usize::from(self.nodes.get(node).lot());
+                if let Some(worker) = lots.get(lot).copied().flatten().filter(|_| held) {
+                    self.row(node, worker).write(schema, &mut out);
+                    rows += 1;
+                }
             }
         }
         out[count_at..count_at + 4].copy_from_slice(&rows.to_le_bytes());
@@ -147,23 +162,24 @@ impl Index {
         Ok(out)
     }
 
-    fn row(&self, node: &Node, worker: u16) -> Row {
-        let salt = mix::node_salt(self.seed, node.worker, node.group);
-        let mut flags = if node.used { USED } else { 0 };
+    fn row(&self, at: u32, worker: u16) -> Row {
+        let (node, block) = (self.nodes.get(at), self.block(at));
+        let lot = self.lots.get(node.lot());
+        let mut flags = if node.used() { USED } else { 0 };
         let mut chain = 0;
-        if node.chain != NONE {
-            let known = self.chains.get(node.chain);
+        if node.chain() != NONE {
+            let known = self.chains.get(node.chain());
             chain = known.hash;
-            flags |= CHAINED | if known.odd_child { ODD_CHILD } else { 0 };
+            flags |= CHAINED | if known.odd_child() { ODD_CHILD } else { 0 };
         }
         Row {
-            hash: mix::hash_of(salt, node.key()),
+            hash: mix::hash_of(lot.salt, node.key),
             chain,
-            group: node.group,
-            block_size: node.block_size,
+            group: lot.group,
+            block_size: block.size,
             worker,
             flags,
-            counts: node.counts,
+            counts: block.counts,
         }
     }
 
@@ -180,6 +196,7 @@ impl Index {
         let seed = from.u64()?;
         if self.nodes.len() == 0 {
             self.seed = seed;
+            self.lots.reseed(seed);
         } else if self.seed != seed {
             return Some(Err("the piece is of another index".into()));
         }
@@ -214,15 +231,13 @@ impl Index {
     }
 
     fn put(&mut self, key: Key, row: &Row) {
-        let Some(worker) = self.workers.find_or_make(key) else {
+        let Some(lot) = self.lot_or_make(key, row.group) else {
             self.counts.refused += 1;
             return;
         };
-        self.workers.get_mut(worker).note_group(row.group);
-        let salt = mix::node_salt(self.seed, worker, row.group);
-        let key = mix::node_key(salt, row.hash);
+        let key = mix::node_key(self.lots.get(lot).salt, row.hash);
         let nodes = &self.nodes;
-        let Err(vacancy) = (self.node_table).find_or_reserve(key, |at| nodes.get(at).key() == key)
+        let Err(vacancy) = (self.node_table).find_or_reserve(key, |at| nodes.get(at).key == key)
         else {
             return;
         };
@@ -231,21 +246,25 @@ impl Index {
             return;
         };
         self.node_table.fill(vacancy, key, at);
-        let mut node = Node::new(key, worker, row.group, self.clock);
-        node.block_size = row.block_size;
-        node.counts = row.counts;
-        node.used = row.flags & USED != 0;
-        if row.flags & CHAINED != 0 {
-            let holder = Holder::new(worker, node.media(), at);
-            (node.chain, node.pos) = self.hold(row.chain, holder, None, row.block_size);
-            if node.chain != NONE && row.flags & ODD_CHILD != 0 {
-                self.chains.get_mut(node.chain).odd_child = true;
+        let block = Block {
+            counts: row.counts,
+            size: row.block_size,
+        };
+        let holder = self.holder(lot, block.media());
+        let mut node = Node::new(key, lot, self.recency.era()).with_used(row.flags & USED != 0);
+        if row.flags & CHAINED != 0
+            && let Some(chain) = self.add_holder(row.chain, holder, row.block_size)
+        {
+            node = node.with_chain(chain);
+            if row.flags & ODD_CHILD != 0 {
+                self.chains.get_mut(chain).set_odd_child();
             }
         }
-        self.own(at, worker);
-        *self.nodes.get_mut(at) = node;
-        self.recency.push(&mut self.nodes, at);
-        self.workers.get_mut(worker).nodes += 1;
+        // With references of its own from here on.
+        *self.nodes.get_mut(at) = node.with_block(0, 0, 1);
+        self.set_block(at, &block);
+        self.workers.get_mut(holder.worker()).nodes += 1;
+        self.recency.stored();
     }
 }
 

@@ -1,14 +1,16 @@
 //! Stored events: a block after the other, each with the chain that it ends.
 
-use super::chain::{Chain, Holder, Holders};
-use super::node::Node;
+use super::ahead::{AHEAD, touch};
+use super::chain::{Chain, MAX_SIZE};
+use super::lists::Holder;
+use super::node::{Block, Node};
 use super::slab::NONE;
 use super::table::Vacancy;
 use super::worker::Size;
-use super::{AHEAD, Index, Place, Stored, mix};
+use super::{Index, Place, Stored, mix};
 use std::ops::Range;
 
-/// The chain before a block, and the slot where it was seen; none while unknown.
+/// The chain before a block: its hash, and where it was seen; a prompt's start is nowhere.
 type Before = Option<(u64, u32)>;
 
 /// What is known of some blocks before the first of them is stored.
@@ -44,11 +46,11 @@ impl Index {
             return;
         }
         self.several_models |= place.key.root != place.own_root;
-        let Some(worker) = self.workers.find_or_make(place.key) else {
+        let Some(lot) = self.lot_or_make(place.key, stored.group) else {
             self.counts.refused += stored.hashes.len() as u64;
             return;
         };
-        self.workers.get_mut(worker).note_group(stored.group);
+        let worker = self.lots.get(lot).worker;
         let size = Size {
             tokens: stored.block_size,
             bigram: stored.bigram,
@@ -56,15 +58,14 @@ impl Index {
         if stored.token_hashes.is_some() {
             self.workers.note_size(worker, size);
         }
-        let salt = mix::node_salt(self.seed, worker, stored.group);
         let mut before = match stored.parent {
             None => Some((place.key.root ^ self.seed, NONE)),
-            Some(parent) => self.chain_of(worker, mix::node_key(salt, parent)),
+            Some(parent) => self.chain_of(lot, parent),
         };
         let mut ahead = Ahead::default();
         for first in (0..stored.hashes.len()).step_by(AHEAD) {
             let last = (first + AHEAD).min(stored.hashes.len());
-            self.read_ahead(salt, before, stored, first..last, &mut ahead);
+            self.read_ahead(lot, before, stored, first..last, &mut ahead);
             let mut planned = ahead.chains.as_ref().map(|(parent, _)| *parent);
             for (at, i) in (first..last).enumerate() {
                 let ends = ahead.chains.as_ref().map(|(_, chains)| chains[at]);
@@ -74,74 +75,76 @@ impl Index {
                     None => None,
                 };
                 planned = ends;
-                before = self.store_block(worker, ahead.keys[at], chain, before, stored);
-                self.trim();
+                before = self.store_block(lot, ahead.keys[at], chain, before, stored);
             }
+            self.trim();
         }
         if self.workers.get(worker).nodes == 0 {
             self.idle.push(worker);
         }
     }
 
-    /// Works out keys and chains of some blocks, and looks at where they will be
-    /// looked up: in loops of few instructions, so that the cache misses of all
-    /// of them overlap.
+    /// Works out keys and chains of some blocks, and reads where they will be looked up.
     #[inline]
     fn read_ahead(
         &self,
-        salt: u64,
+        lot: u16,
         before: Before,
         stored: &Stored<'_>,
         blocks: Range<usize>,
         ahead: &mut Ahead,
     ) {
         let hashes = &stored.hashes[blocks.clone()];
-        for (key, hash) in ahead.keys.iter_mut().zip(hashes) {
+        let salt = self.lots.get(lot).salt;
+        let mut slots = [[&0; AHEAD]; 2];
+        for ((key, slot), hash) in ahead.keys.iter_mut().zip(&mut slots[0]).zip(hashes) {
             *key = mix::node_key(salt, *hash);
-        }
-        let mut seen = 0;
-        for key in &ahead.keys[..hashes.len().min(AHEAD)] {
-            seen ^= self.node_table.peek(*key);
+            *slot = self.node_table.start(*key);
         }
         let known = stored.token_hashes.is_some_and(|t| t.len() >= blocks.end);
         ahead.chains = before.filter(|_| known).map(|(parent, _)| {
             let (mut chains, mut chain) = ([0; AHEAD], parent);
-            for (at, i) in chains.iter_mut().zip(blocks) {
+            for ((at, slot), i) in chains.iter_mut().zip(&mut slots[1]).zip(blocks) {
                 chain = stored.chain(chain, i).unwrap_or(chain);
                 *at = chain;
+                *slot = self.chain_table.start(chain);
             }
             (parent, chains)
         });
-        if let Some((_, chains)) = &ahead.chains {
-            for chain in &chains[..hashes.len().min(AHEAD)] {
-                seen ^= self.chain_table.peek(*chain);
-            }
+        touch(slots.as_flattened());
+    }
+
+    /// The chain that a block of a lot ends.
+    fn chain_of(&self, lot: u16, hash: u64) -> Before {
+        let key = mix::node_key(self.lots.get(lot).salt, hash);
+        match self.nodes.get(self.node(lot, key)?).chain() {
+            NONE => None,
+            at => Some((self.chains.get(at).hash, at)),
         }
-        std::hint::black_box(seen);
     }
 
     /// One block of a stored event; returns the chain that it ends.
     #[inline]
     fn store_block(
         &mut self,
-        worker: u32,
+        lot: u16,
         key: u64,
         chain: Option<u64>,
         before: Before,
         stored: &Stored<'_>,
     ) -> Before {
         let nodes = &self.nodes;
-        let is = |at| nodes.get(at).key() == key;
+        let is = |at| nodes.get(at).key == key;
         match self.node_table.find_or_reserve(key, is) {
-            Ok(at) => self.store_again(worker, at, chain, before, stored),
-            Err(vacancy) => self.store_new(worker, key, vacancy, chain, before, stored),
+            Ok(at) => self.store_again(lot, at, chain, before, stored),
+            Err(vacancy) => self.store_new(lot, key, vacancy, chain, before, stored),
         }
     }
 
     #[inline]
     fn store_new(
         &mut self,
-        worker: u32,
+        lot: u16,
         key: u64,
         vacancy: Vacancy,
         chain: Option<u64>,
@@ -154,125 +157,105 @@ impl Index {
         };
         self.node_table.fill(vacancy, key, at);
         let slot = stored.medium.slot();
-        let mut node = Node::new(key, worker, stored.group, self.clock);
-        node.block_size = stored.block_size;
-        node.counts[slot] = 1;
-        match chain {
-            Some(hash) => {
-                let holder = Holder::new(worker, 1 << slot, at);
-                (node.chain, node.pos) = self.hold(hash, holder, before, stored.block_size);
+        let holder = self.holder(lot, 1 << slot);
+        let ends = self.hold(chain, before, holder, stored.block_size);
+        let node = Node::new(key, lot, self.recency.era());
+        let node = node.with_chain(ends.map_or(NONE, |(_, at)| at));
+        let size = self.lots.get_mut(lot).number(stored.block_size);
+        *self.nodes.get_mut(at) = match size {
+            Some(size) => node.with_block(1 << slot, size, 1),
+            None => {
+                let block = Block::of(1 << slot, 1, stored.block_size);
+                self.rich.insert(at, block);
+                node.with_block(1 << slot, 0, 0)
             }
-            None => self.counts.unchained += 1,
-        }
-        let known = node.chain;
-        self.own(at, worker);
-        *self.nodes.get_mut(at) = node;
-        self.recency.push(&mut self.nodes, at);
-        self.workers.get_mut(worker).nodes += 1;
-        chain.map(|hash| (hash, known))
-    }
-
-    /// Slot `at` holds a block of this worker from now on.
-    #[inline]
-    pub(super) fn own(&mut self, at: u32, worker: u32) {
-        match self.owners.get_mut(at as usize) {
-            Some(owner) => *owner = worker,
-            // Slots are given out in order.
-            None => self.owners.push(worker),
-        }
+        };
+        self.workers.get_mut(holder.worker()).nodes += 1;
+        self.recency.stored();
+        ends
     }
 
     /// One more reference to a block that is there.
     fn store_again(
         &mut self,
-        worker: u32,
+        lot: u16,
         at: u32,
         chain: Option<u64>,
         before: Before,
         stored: &Stored<'_>,
     ) -> Before {
-        let node = self.nodes.get_mut(at);
-        if node.worker != worker {
+        let node = *self.nodes.get(at);
+        if node.lot() != lot {
             self.counts.refused += 1;
             return None;
         }
-        // Moved to the front when its turn to go has come, not now.
-        node.used = true;
-        if node.block_size == 0 {
-            node.block_size = stored.block_size;
+        let mut block = self.block(at);
+        if block.size == 0 {
+            block.size = stored.block_size;
         }
-        let count = &mut node.counts[stored.medium.slot()];
+        let count = &mut block.counts[stored.medium.slot()];
         *count = count.saturating_add(1);
-        let fresh = *count == 1;
-        match (node.chain, chain) {
-            (NONE, Some(hash)) => {
-                let holder = Holder::new(worker, node.media(), at);
-                let (known, pos) = self.hold(hash, holder, before, stored.block_size);
-                if known != NONE {
-                    let node = self.nodes.get_mut(at);
-                    (node.chain, node.pos) = (known, pos);
-                    node.block_size = stored.block_size;
+        let [old, new] = [node.media(), block.media()].map(|media| self.holder(lot, media));
+        // Its era is renewed when its turn to go has come, not now.
+        let mut node = node.with_used(true);
+        let ends = match node.chain() {
+            NONE => {
+                let ends = self.hold(chain, before, new, stored.block_size);
+                if let Some((_, chain)) = ends {
+                    node = node.with_chain(chain);
+                    block.size = stored.block_size;
                 }
-                Some((hash, known))
+                ends
             }
-            (NONE, None) => {
-                self.counts.unchained += 1;
-                None
-            }
-            (known, _) => {
-                if fresh {
-                    self.publish_media(at);
-                }
-                Some((self.chains.get(known).hash, known))
-            }
-        }
-    }
-
-    /// Adds a holder to a chain, which it makes if need be. Returns the chain's
-    /// slot, none when slots have run out, and the holder's position in it.
-    #[inline]
-    pub(super) fn hold(
-        &mut self,
-        hash: u64,
-        holder: Holder,
-        before: Before,
-        block_size: u32,
-    ) -> (u32, u32) {
-        let chains = &self.chains;
-        let is = |at| chains.get(at).hash == hash;
-        let held = match self.chain_table.find_or_reserve(hash, is) {
-            Ok(at) => {
-                let holders = &mut self.chains.get_mut(at).holders;
-                let spilled = holders.spilled();
-                let pos = holders.push(holder);
-                self.spilled += holders.spilled() as u64;
-                self.spilled -= spilled as u64;
-                (at, pos)
-            }
-            Err(vacancy) => {
-                let Some(at) = self.chains.take() else {
-                    return (NONE, 0);
-                };
-                self.chain_table.fill(vacancy, hash, at);
-                *self.chains.get_mut(at) = Chain {
-                    hash,
-                    block_size,
-                    touched: self.clock,
-                    odd_child: false,
-                    holders: Holders::One(holder),
-                };
-                (at, 0)
+            chain => {
+                self.change_holder(chain, old, new);
+                Some((self.chains.get(chain).hash, chain))
             }
         };
-        if let Some((parent_hash, parent)) = before
+        *self.nodes.get_mut(at) = node;
+        self.set_block(at, &block);
+        ends
+    }
+
+    /// Adds a holder to a chain, if one is known, which it makes if need be. Returns it;
+    /// none when there is no room.
+    #[inline]
+    fn hold(&mut self, hash: Option<u64>, before: Before, holder: Holder, size: u32) -> Before {
+        let held = hash.and_then(|hash| Some((hash, self.add_holder(hash, holder, size)?)));
+        self.counts.unchained += u64::from(held.is_none());
+        if held.is_some()
+            && let Some((parent_hash, parent)) = before
             && parent != NONE
         {
             // The slot may have been evicted since and hold another chain.
             let parent = self.chains.get_mut(parent);
-            if parent.hash == parent_hash && parent.block_size != block_size {
-                parent.odd_child = true;
+            if parent.hash == parent_hash && parent.size() != size {
+                parent.set_odd_child();
             }
         }
         held
+    }
+
+    /// The same for a chain that is known.
+    #[inline]
+    pub(super) fn add_holder(&mut self, hash: u64, holder: Holder, size: u32) -> Option<u32> {
+        let chains = &self.chains;
+        let is = |at| chains.get(at).hash == hash;
+        match self.chain_table.find_or_reserve(hash, is) {
+            Ok(at) => {
+                let chain = self.chains.get_mut(at);
+                let mut holders = chain.holders();
+                let added = self.lists.add(&mut holders, holder);
+                chain.set_holders(holders);
+                added.then_some(at)
+            }
+            Err(_) if size > MAX_SIZE => None,
+            Err(vacancy) => {
+                let at = self.chains.take()?;
+                self.chain_table.fill(vacancy, hash, at);
+                *self.chains.get_mut(at) = Chain::new(hash, holder, size);
+                Some(at)
+            }
+        }
     }
 }

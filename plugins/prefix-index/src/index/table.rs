@@ -1,15 +1,17 @@
 //! A hash table from mixed 64-bit keys to slab indices.
 //!
-//! A slot is eight bytes, half of the key and the index, so that a probe takes
-//! one cache line; the slab behind it holds the whole key and settles doubts.
-//! It comes in shards, so that no single call pays for growing all of it.
-//! Linear probing, at most half full, deletion by shifting back: a probe for a key
-//! that is not there looks at two and a half slots at most, on average.
+//! A slot is eight bytes, half of the key and the index, so that a probe takes a cache
+//! line or two; the slab behind it holds the whole key and settles doubts. It comes in
+//! shards, so that no single call pays for growing all of it. Linear probing, 60 to
+//! 75 % full however many entries there are: a key's place is its part of all keys, so a
+//! shard grows by a quarter. Deletion by shifting back.
 
 const SHARD_BITS: u32 = 8;
 const SHARDS: usize = 1 << SHARD_BITS;
 const EMPTY: u64 = u64::MAX;
-const SMALLEST: usize = 8;
+const SMALLEST: usize = 16;
+/// Slots behind the homes of a shard.
+const SPARE: usize = 32;
 
 /// The table. Keys must be mixed already, and indices below `u32::MAX`.
 #[derive(Debug)]
@@ -26,8 +28,10 @@ pub(super) struct Vacancy {
 
 #[derive(Clone, Debug, Default)]
 struct Shard {
-    /// A power of two of slots, or none yet: key in the high half, index in the low.
-    slots: Vec<u64>,
+    /// The key in the high half, the index in the low.
+    slots: Box<[u64]>,
+    /// Slots where a probe may begin; those behind them take what finds no room there.
+    homes: u64,
     len: usize,
 }
 
@@ -45,31 +49,35 @@ impl Shard {
     /// Where the probe for a slot begins.
     #[inline]
     fn home(&self, slot: u64) -> usize {
-        (slot >> 32) as usize & self.mask()
+        (((slot >> 32) * self.homes) >> 32) as usize
     }
 
     #[inline]
-    fn mask(&self) -> usize {
-        self.slots.len().wrapping_sub(1)
+    fn is_full(&self) -> bool {
+        (self.len + 1) * 4 > self.homes as usize * 3
     }
 
-    fn put(&mut self, new: u64) {
-        let mask = self.mask();
-        let mut i = self.home(new);
-        while self.slots[i] != EMPTY {
-            i = (i + 1) & mask;
-        }
-        self.slots[i] = new;
-    }
-
+    /// A quarter larger.
     #[cold]
     fn grow(&mut self) {
-        let bigger = vec![EMPTY; (self.slots.len() * 2).max(SMALLEST)];
-        for old in std::mem::replace(&mut self.slots, bigger) {
-            if old != EMPTY {
-                self.put(old);
+        let old = std::mem::take(&mut self.slots);
+        let mut homes = self.homes as usize;
+        loop {
+            homes = (homes * 5 / 4).max(homes + SMALLEST);
+            self.homes = homes as u64;
+            self.slots = vec![EMPTY; homes + (homes / 2).min(SPARE)].into_boxed_slice();
+            let mut all = old.iter().filter(|slot| **slot != EMPTY);
+            if all.all(|slot| self.put(*slot)) {
+                return;
             }
         }
+    }
+
+    /// False when there is no room behind its home.
+    fn put(&mut self, slot: u64) -> bool {
+        let home = self.home(slot);
+        let free = self.slots[home..].iter_mut().find(|slot| **slot == EMPTY);
+        free.map(|free| *free = slot).is_some()
     }
 }
 
@@ -80,13 +88,18 @@ impl Table {
         }
     }
 
-    /// The slot where a probe for `key` begins. Read ahead for several keys, so
-    /// that their cache misses overlap; the value means nothing.
+    /// The slot where a probe for `key` begins: see [`super::ahead`].
     #[inline]
-    pub(super) fn peek(&self, key: u64) -> u64 {
+    pub(super) fn start(&self, key: u64) -> &u64 {
         let shard = &self.shards[shard_of(key)];
         let home = shard.home(slot(key, 0));
-        shard.slots.get(home).copied().unwrap_or(0)
+        shard.slots.get(home).unwrap_or(&EMPTY)
+    }
+
+    /// The first index that may be the one under `key`.
+    #[inline]
+    pub(super) fn probe(&self, key: u64) -> Option<u32> {
+        self.find(key, |_| true)
     }
 
     /// The index under `key`. `is` says whether an index is the key's.
@@ -94,17 +107,16 @@ impl Table {
     pub(super) fn find(&self, key: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
         let shard = &self.shards[shard_of(key)];
         let wanted = slot(key, 0) >> 32;
-        let mut i = shard.home(slot(key, 0));
-        loop {
-            let found = *shard.slots.get(i)?;
-            if found == EMPTY {
+        let slots = shard.slots.get(shard.home(slot(key, 0))..)?;
+        for found in slots {
+            if *found == EMPTY {
                 return None;
             }
-            if found >> 32 == wanted && is(found as u32) {
-                return Some(found as u32);
+            if *found >> 32 == wanted && is(*found as u32) {
+                return Some(*found as u32);
             }
-            i = (i + 1) & shard.mask();
         }
+        None
     }
 
     /// The index under `key`, or where it is to be filled in. The table must not
@@ -117,20 +129,22 @@ impl Table {
     ) -> Result<u32, Vacancy> {
         let at = shard_of(key);
         let shard = &mut self.shards[at];
-        if (shard.len + 1) * 2 > shard.slots.len() {
+        if shard.is_full() {
             shard.grow();
         }
         let wanted = slot(key, 0) >> 32;
-        let mut i = shard.home(slot(key, 0));
         loop {
-            let found = shard.slots[i];
-            if found == EMPTY {
-                return Err(Vacancy { shard: at, slot: i });
+            let home = shard.home(slot(key, 0));
+            for (i, found) in shard.slots[home..].iter().enumerate() {
+                if *found == EMPTY {
+                    let slot = home + i;
+                    return Err(Vacancy { shard: at, slot });
+                }
+                if *found >> 32 == wanted && is(*found as u32) {
+                    return Ok(*found as u32);
+                }
             }
-            if found >> 32 == wanted && is(found as u32) {
-                return Ok(found as u32);
-            }
-            i = (i + 1) & shard.mask();
+            shard.grow();
         }
     }
 
@@ -147,34 +161,32 @@ impl Table {
     pub(super) fn remove(&mut self, key: u64, at: u32) {
         let shard = &mut self.shards[shard_of(key)];
         let wanted = slot(key, at);
-        let mask = shard.mask();
-        let mut hole = shard.home(wanted);
-        loop {
-            match shard.slots.get(hole) {
-                None | Some(&EMPTY) => return,
-                Some(found) if *found == wanted => break,
-                Some(_) => hole = (hole + 1) & mask,
-            }
-        }
+        let home = shard.home(wanted);
+        let slots = shard.slots.get_mut(home..).unwrap_or_default();
+        let mut some = slots.iter().take_while(|slot| **slot != EMPTY);
+        let Some(mut hole) = some.position(|slot| *slot == wanted) else {
+            return;
+        };
         // Whatever could stand in the hole moves there, so that probes end at
         // empty slots alone.
-        let mut next = (hole + 1) & mask;
-        while shard.slots[next] != EMPTY {
-            let from_home = next.wrapping_sub(shard.home(shard.slots[next])) & mask;
-            if from_home >= (next.wrapping_sub(hole) & mask) {
-                shard.slots[hole] = shard.slots[next];
+        for next in hole + 1..slots.len() {
+            let slot = slots[next];
+            if slot == EMPTY {
+                break;
+            }
+            if ((slot >> 32) * shard.homes) >> 32 <= (home + hole) as u64 {
+                slots[hole] = slot;
                 hole = next;
             }
-            next = (next + 1) & mask;
         }
-        shard.slots[hole] = EMPTY;
+        slots[hole] = EMPTY;
         shard.len -= 1;
     }
 
     /// Bytes allocated.
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
-        self.shards.iter().map(|s| s.slots.capacity() * 8).sum()
+        self.shards.iter().map(|s| s.slots.len() * 8).sum()
     }
 }
 

@@ -1,11 +1,11 @@
 //! Workers: one rank of one source, for one model, and what each model uses.
 
-use super::chain::MAX_WORKERS;
-use super::mix::BuildMixer;
+use super::lists::MAX_WORKERS;
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 
-/// Groups beyond these are indexed, but not searched by engine hashes.
-const MAX_GROUPS: usize = 256;
+/// Blocks of groups beyond these are refused.
+pub(super) const MAX_GROUPS: usize = 256;
 
 /// Block sizes beyond these are indexed, but not searched by tokens.
 const MAX_SIZES: usize = 256;
@@ -25,8 +25,8 @@ pub(super) struct Worker {
     /// Nodes it has, those of a dead one included until they are swept.
     pub(super) nodes: u32,
     pub(super) life: Life,
-    low_groups: u64,
-    more_groups: Vec<u32>,
+    /// A lot for each group.
+    pub(super) lots: Vec<u16>,
     last_size: Size,
 }
 
@@ -60,31 +60,10 @@ struct Model {
 pub(super) struct Workers {
     list: Vec<Worker>,
     free: Vec<u32>,
-    by_key: HashMap<Key, u32, BuildMixer>,
-    models: HashMap<u64, Model, BuildMixer>,
+    by_key: HashMap<Key, u32, FixedState>,
+    models: HashMap<u64, Model, FixedState>,
     /// Nodes of dead workers.
     pub(super) dead_nodes: u32,
-}
-
-// === impl Worker ===
-
-impl Worker {
-    /// Notes that it uses a group.
-    #[inline]
-    pub(super) fn note_group(&mut self, group: u32) {
-        if group < 64 {
-            self.low_groups |= 1 << group;
-        } else if self.more_groups.len() < MAX_GROUPS && !self.more_groups.contains(&group) {
-            self.more_groups.push(group);
-        }
-    }
-
-    /// Groups it has used.
-    pub(super) fn groups(&self) -> impl Iterator<Item = u32> + '_ {
-        let low = self.low_groups;
-        let low = (0..64).filter(move |g| low >> g & 1 == 1);
-        low.chain(self.more_groups.iter().copied())
-    }
 }
 
 // === impl Size ===
@@ -123,8 +102,7 @@ impl Workers {
             key,
             nodes: 0,
             life: Life::Alive,
-            low_groups: 0,
-            more_groups: Vec::new(),
+            lots: Vec::new(),
             last_size: Size::default(),
         };
         let at = match self.free.pop() {
@@ -199,11 +177,11 @@ impl Workers {
     }
 
     /// Its blocks are gone: the number is free at once when it has no nodes,
-    /// otherwise when the last was swept.
-    pub(super) fn kill(&mut self, worker: u32) {
+    /// otherwise when the last was swept. Returns lots that are free.
+    pub(super) fn kill(&mut self, worker: u32) -> Vec<u16> {
         let at = &mut self.list[worker as usize];
         if at.life != Life::Alive {
-            return;
+            return Vec::new();
         }
         at.life = Life::Dead;
         self.dead_nodes += at.nodes;
@@ -215,28 +193,28 @@ impl Workers {
                 self.models.remove(&key.root);
             }
         }
-        self.release(worker);
+        self.release(worker)
     }
 
-    /// One of its nodes is gone. True when a worker that is alive has none left.
+    /// One of its nodes is gone. True when it has none left.
     #[inline]
     pub(super) fn lost_node(&mut self, worker: u32) -> bool {
         let at = &mut self.list[worker as usize];
         at.nodes -= 1;
-        if at.life == Life::Dead {
+        if at.life != Life::Alive {
             self.dead_nodes -= 1;
-            self.release(worker);
-            return false;
         }
         at.nodes == 0
     }
 
-    fn release(&mut self, worker: u32) {
+    /// Gives the number of a dead worker without nodes back, and its lots.
+    pub(super) fn release(&mut self, worker: u32) -> Vec<u16> {
         let at = &mut self.list[worker as usize];
-        if at.nodes == 0 && at.life == Life::Dead {
-            at.life = Life::Free;
-            at.more_groups = Vec::new();
-            self.free.push(worker);
+        if at.nodes > 0 || at.life != Life::Dead {
+            return Vec::new();
         }
+        at.life = Life::Free;
+        self.free.push(worker);
+        std::mem::take(&mut at.lots)
     }
 }
