@@ -188,10 +188,10 @@ impl Worker {
             of_rate += due;
             if due > 0 {
                 self.publish(sent, due)?;
-            } else {
-                for publisher in &mut self.publishers {
-                    publisher.serve_replay()?;
-                }
+            }
+            // Like vLLM's publisher: between batches, however many there are.
+            for publisher in &mut self.publishers {
+                publisher.serve_replay()?;
             }
             if due < BURST {
                 std::thread::sleep(NAP);
