@@ -155,45 +155,63 @@ fn read_ints(r: &mut Reader<'_>, out: &mut Vec<u32>, count: usize) -> Result<usi
     Ok(read)
 }
 
-/// Reads unsigned numbers of up to 32 bits while at least 12 bytes remain.
+/// Bytes that [`fast_ints`] looks at in one step.
+const WINDOW: usize = 16;
+
+/// Reads unsigned numbers of up to 32 bits while at least [`WINDOW`] bytes remain.
 /// Returns how many, and how many bytes they took.
 #[inline]
 fn fast_ints(bytes: &[u8], out: &mut [u32]) -> (usize, usize) {
     let mut at = 0;
     let mut got = 0;
     while got < out.len() {
-        let Some((window, _)) = bytes.get(at..).and_then(|b| b.split_first_chunk::<12>()) else {
+        let Some((window, _)) = bytes.get(at..).and_then(|b| b.split_first_chunk::<WINDOW>())
+        else {
             break;
         };
-        // Four of 16 bits in a row: what small vocabularies produce.
-        if let [0xcd, a0, a1, 0xcd, b0, b1, 0xcd, c0, c1, 0xcd, d0, d1] = *window
-            && let Some(four) = out.get_mut(got..got + 4)
+        if let Some((two, used)) = two_ints(window)
+            && let Some(slots) = out.get_mut(got..got + 2)
         {
-            let word = |hi, lo| u32::from(u16::from_be_bytes([hi, lo]));
-            four.copy_from_slice(&[word(a0, a1), word(b0, b1), word(c0, c1), word(d0, d1)]);
-            got += 4;
-            at += 12;
+            slots.copy_from_slice(&two);
+            got += 2;
+            at += used;
             continue;
         }
-        let [marker, b, c, d, e, f, g, h, ..] = *window;
+        let [marker, b, c, d, e, ..] = *window;
         let Some(slot) = out.get_mut(got) else { break };
-        // `cc`, `cd`, `ce`: 1, 2 or 4 bytes. Widths alternate at random in large
-        // vocabularies, and a branch on them could not be predicted.
-        let width = marker.wrapping_sub(0xcc);
-        if width < 3 {
-            let len = 1usize << width;
-            let word = u64::from_be_bytes([marker, b, c, d, e, f, g, h]);
-            *slot = (word << 8 >> (64 - 8 * len)) as u32;
-            at += 1 + len;
-        } else if marker < 0x80 {
-            *slot = u32::from(marker);
-            at += 1;
-        } else {
-            break;
-        }
+        (*slot, at) = match marker {
+            0x00..=0x7f => (u32::from(marker), at + 1),
+            0xcc => (u32::from(b), at + 2),
+            0xcd => (u32::from(u16::from_be_bytes([b, c])), at + 3),
+            0xce => (u32::from_be_bytes([b, c, d, e]), at + 5),
+            _ => break,
+        };
         got += 1;
     }
     (got, at)
+}
+
+/// Two numbers of 16 or 32 bits in a row, `cd` or `ce`: what vocabularies above 65,536
+/// produce. The widths alternate at random: a branch on them could not be predicted, and
+/// what the next step waits for is a load, and few instructions for two numbers.
+#[inline]
+fn two_ints(window: &[u8; WINDOW]) -> Option<([u32; 2], usize)> {
+    let [w0, w1, w2, w3, w4, w5, w6, w7, ..] = *window;
+    let first = u64::from_le_bytes([w0, w1, w2, w3, w4, w5, w6, w7]);
+    // The second bit tells `ce` from `cd`: two bytes more.
+    let more = first & 2;
+    let second = first >> (24 + 8 * more);
+    if (first as u8).wrapping_sub(0xcd) > 1 || (second as u8).wrapping_sub(0xcd) > 1 {
+        return None;
+    }
+    let more_of_second = second & 2;
+    let behind = window.get(3 + more as usize..)?.first_chunk::<8>()?;
+    let number = |word: u64, more: u64| (word << 8 >> (48 - 8 * more)) as u32;
+    let numbers = [
+        number(first.swap_bytes(), more),
+        number(u64::from_be_bytes(*behind), more_of_second),
+    ];
+    Some((numbers, (6 + more + more_of_second) as usize))
 }
 
 // === impl Shape ===
@@ -263,4 +281,37 @@ fn windows(tokens: &mut Vec<u32>, start: usize, block_size: usize) -> Option<()>
     }
     tokens.truncate(start + to);
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_all_widths_in_all_orders() {
+        // Five ways of writing, six in a row, then as many bytes as are looked at in a step.
+        const FORMS: [(u32, &[u8]); 5] = [
+            (5, &[5]),
+            (200, &[0xcc, 200]),
+            (60_000, &[0xcd, 0xea, 0x60]),
+            (100_000, &[0xce, 0, 1, 0x86, 0xa0]),
+            (7, &[0xce, 0, 0, 0, 7]),
+        ];
+        for more in [0, 1, WINDOW] {
+            for n in 0..5usize.pow(6) {
+                let (mut bytes, mut expected, mut n) = (Vec::new(), Vec::new(), n);
+                for _ in 0..6 {
+                    let (number, form) = FORMS[n % 5];
+                    bytes.extend_from_slice(form);
+                    expected.push(number);
+                    n /= 5;
+                }
+                let end = bytes.len();
+                bytes.resize(end + more, 0xc0);
+                let (mut reader, mut out) = (Reader::new(&bytes), vec![9]);
+                assert_eq!(read_ints(&mut reader, &mut out, 6), Ok(6));
+                assert_eq!((&out[1..], reader.at()), (&expected[..], end));
+            }
+        }
+    }
 }

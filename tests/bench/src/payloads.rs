@@ -268,6 +268,64 @@ impl Conversation {
     }
 }
 
+/// The shape of [`Prompt`]s.
+pub const SHAPE: Shape = Shape {
+    events: 4,
+    blocks: 8,
+    tokens: 16,
+    capacity: usize::MAX,
+    style: Style::MAP,
+};
+
+/// A prompt of its own, stored in one batch and removed in one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prompt(pub u64);
+
+/// Contents of these, apart from all others.
+const PROMPT_CONTENT: u64 = 1 << 61;
+
+impl Prompt {
+    /// Blocks of one.
+    pub const BLOCKS: usize = SHAPE.events * SHAPE.blocks;
+
+    fn content(self) -> u64 {
+        PROMPT_CONTENT | self.0
+    }
+
+    /// The batch that stores it, and removes another one first.
+    pub fn payload(self, removes: Option<Self>) -> Bytes {
+        let medium: Option<Arc<str>> = Some("GPU".into());
+        let removed = removes.map(|prompt| {
+            Event::Removed(Removed {
+                hashes: prompt.hashes(),
+                medium: medium.clone(),
+                group: Some(0),
+            })
+        });
+        let engine = Engine::new(0, SHAPE);
+        let stored = (0..SHAPE.events).map(|n| {
+            let range = n * SHAPE.blocks..(n + 1) * SHAPE.blocks;
+            engine.stored(self.content(), None, range)
+        });
+        let events: Vec<Event> = removed.into_iter().chain(stored).collect();
+        encode_batch(1_700_000_000.0, &events, Some(0), SHAPE.style).into()
+    }
+
+    /// Its tokens.
+    pub fn tokens(self) -> Vec<u32> {
+        let mut all = Vec::new();
+        (0..Self::BLOCKS).for_each(|at| tokens(self.content(), at, SHAPE.tokens, &mut all));
+        all
+    }
+
+    /// Its engine hashes.
+    pub fn hashes(self) -> Vec<u64> {
+        (0..Self::BLOCKS)
+            .map(|at| hash(self.content(), at))
+            .collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,8 +11,6 @@ use std::sync::Arc;
 
 /// Payloads and truth.
 pub struct Workload {
-    /// Short and stable.
-    pub name: &'static str,
     /// What it is.
     pub what: String,
     /// Payloads by engine.
@@ -72,7 +70,6 @@ impl Workload {
                 })
         });
         Self {
-            name: "synthetic",
             what: format!("{ENGINES} engines, 4 x 8 blocks a message"),
             probes: probes.collect(),
             held: engines.iter().map(|e| e.held() as u64).sum(),
@@ -130,7 +127,6 @@ impl Workload {
             }
         });
         Ok(Self {
-            name: "trace",
             what: format!("{ENGINES} engines on the Mooncake trace"),
             probes: probes.collect(),
             held: engines.iter().map(|e| e.cached_blocks() as u64).sum(),

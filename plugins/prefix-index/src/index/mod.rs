@@ -147,9 +147,9 @@ pub struct Counts {
     pub evicted: u64,
     /// Removals of blocks that were not there, in that medium.
     pub unknown_removes: u64,
-    /// Stored blocks whose chain is unknown when they come.
+    /// Stored blocks whose chain is unknown when they come, or of more than 65,535 tokens.
     pub unchained: u64,
-    /// Blocks not taken because the table's numbers have run out.
+    /// Blocks not taken because numbers have run out, or groups: 256 of a source.
     pub refused: u64,
 }
 

@@ -1,6 +1,6 @@
 //! The two sides: `prefix-index` as a component and as a crate.
 
-use super::CHUNK;
+use crate::feeder::CHUNK;
 use anyhow::{Context, Result, anyhow};
 use penstock_event::{
     Batch, By, Change, Columns, Dictionary, Query, SourceId, SourceInfo, SourceSpec, SourceState,
@@ -8,6 +8,7 @@ use penstock_event::{
 use penstock_plugin::{Compiled, Grants, Host, Instance, Limits, Setup};
 use penstock_prefix_index::PrefixIndex;
 use penstock_sdk::{RawBatch, RawChange, testing};
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,14 +57,19 @@ const MODEL: &str = "m";
 // === impl Component ===
 
 impl Component {
-    /// Compiles what `cargo xtask plugins` built.
+    /// Compiles what `cargo xtask plugins` built, with the limits of a config without any.
     pub fn load() -> Result<Self> {
+        Self::with(Limits::default(), None)
+    }
+
+    /// The same with limits and a config.
+    pub fn with(limits: Limits, config: Option<&Map<String, Value>>) -> Result<Self> {
         let path = penstock_testkit::plugin_file("prefix-index");
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-        let (grants, limits) = (Grants::all(), Limits::default());
+        let grants = Grants::all();
         let host = Host::new()?;
         let compiled = host.compile(&bytes, &grants, &limits)?;
-        let setup = Setup::new("prefix-index", limits, grants, None, HashMap::new());
+        let setup = Setup::new("prefix-index", limits, grants, config, HashMap::new());
         Ok(Self {
             host,
             compiled,
@@ -75,7 +81,7 @@ impl Component {
     pub fn instance(&self) -> Result<Wasm> {
         let mut instance = Instance::new(&self.host, &self.compiled, &self.setup)?;
         let said = instance.describe()?;
-        let decoded = crate::decode::WANTED;
+        let decoded = crate::parts::decode::WANTED;
         anyhow::ensure!(
             said.columns == decoded,
             "prefix-index asks for the columns {:?}, {decoded:?} are decoded",
@@ -92,6 +98,11 @@ impl Component {
 // === impl Wasm ===
 
 impl Wasm {
+    /// Bytes of its linear memory.
+    pub fn memory(&self) -> u64 {
+        self.instance.memory_bytes()
+    }
+
     fn find(&mut self, by: By) -> Result<Rows> {
         let query = Query {
             model: MODEL.into(),
@@ -119,15 +130,8 @@ impl Plugged for Wasm {
             name: name.as_str().into(),
             spec: SourceSpec {
                 instance: name,
-                rank: None,
-                endpoints: Vec::new(),
-                replay: None,
-                topics: Vec::new(),
-                mode: Default::default(),
                 model: MODEL.into(),
-                first_sequence: 0,
-                block_size: 0,
-                labels: Default::default(),
+                ..SourceSpec::default()
             },
         };
         let state = Arc::new(SourceState::new(info));

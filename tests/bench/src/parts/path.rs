@@ -11,17 +11,16 @@
 //! when it has the last. Each round starts both anew. The publishers run on the
 //! same cores as what is measured, on both sides.
 
-use crate::measure::{Spread, cpu_time};
+use crate::measure::cpu_time;
 use crate::publish::{Publishers, WINDOW};
 use crate::receive::{Received, Receiver};
-use crate::report::{Report, Row, ends, number};
+use crate::report::{As, Beside, Row, Work};
 use crate::workload::Workload;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use penstock_event::{By, Query};
 use penstock_query::AnswerBody;
 use penstock_query::client::HttpClient;
 use penstock_testkit::daemon::{Daemon, Setup};
-use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// One round of one side.
@@ -40,16 +39,16 @@ const LOOK: Duration = Duration::from_millis(40);
 const PLUGIN: &str = "grants = [\"log\", \"metrics\"]\n";
 
 /// Both sides in turn, on each workload.
-pub fn run(rounds: usize, trace: bool) -> Result<Report> {
-    let mut workloads = vec![Workload::synthetic()];
-    if trace {
-        workloads.push(Workload::trace()?);
-    }
-    let (mut figures, mut rows) = (json!({}), Vec::new());
-    for workload in &workloads {
+pub fn run(rounds: usize) -> Result<Vec<Row>> {
+    let workloads = [
+        (["path-uniform", "path-uniform-rate"], Workload::synthetic()),
+        (["path-mooncake", "path-mooncake-rate"], Workload::trace()?),
+    ];
+    let mut rows = Vec::new();
+    for (names, workload) in &workloads {
         let mut pairs = Vec::new();
         for round in 0..rounds {
-            eprintln!("path, {}: round {} of {rounds}", workload.name, round + 1);
+            eprintln!("{}: round {} of {rounds}", names[0], round + 1);
             // Who goes first takes turns too.
             pairs.push(if round % 2 == 0 {
                 let ours = daemon(workload)?;
@@ -59,60 +58,43 @@ pub fn run(rounds: usize, trace: bool) -> Result<Report> {
                 (daemon(workload)?, theirs)
             });
         }
-        let (of_workload, of_table) = report(workload, &pairs);
-        if rows.is_empty() {
-            figures = of_workload;
-        } else {
-            figures[workload.name] = of_workload;
-        }
-        rows.extend(of_table);
+        rows.extend(report(*names, workload, &pairs));
     }
-    figures["rounds"] = json!(rounds);
-    Ok(Report::new("path", figures, rows))
+    Ok(rows)
 }
 
-fn report(workload: &Workload, pairs: &[(Sample, Sample)]) -> (Value, [Row; 2]) {
+fn report(names: [&'static str; 2], workload: &Workload, pairs: &[(Sample, Sample)]) -> [Row; 2] {
     let blocks: u64 = workload.blocks.iter().sum();
-    let messages = workload.messages();
-    let spreads = |of: &dyn Fn(&Sample) -> f64| {
-        [
-            Spread::of(pairs.iter().map(|(a, _)| of(a))),
-            Spread::of(pairs.iter().map(|(_, b)| of(b))),
-            Spread::of(pairs.iter().map(|(a, b)| of(a) / of(b))),
-        ]
-    };
-    let speed = spreads(&|s| blocks as f64 / s.time.as_secs_f64());
-    let cpu = spreads(&|s| s.cpu.as_secs_f64() * 1e6 / messages as f64);
-    let row = |what: &str, unit, [ours, theirs, ratio]: [Spread; 3]| Row {
+    let messages = workload.messages() as f64;
+    let row = |name, what: &str, unit, as_, of: &dyn Fn(&Sample) -> f64| Row {
+        name,
         what: format!("path: {}, {what}", workload.what),
         unit,
-        ours,
-        beside: Some(("receive only", theirs)),
-        ratio: Some(ratio),
-        expected: None,
+        ours: pairs.iter().map(|(a, _)| of(a)).collect(),
+        beside: Some(Beside {
+            name: "a process that only receives".into(),
+            samples: pairs.iter().map(|(_, b)| of(b)).collect(),
+            as_,
+        }),
+        work: Work {
+            blocks,
+            removes: blocks - workload.held,
+            ..Work::default()
+        },
+        ..Row::default()
     };
-    let [ours, theirs, _] = speed;
-    let [our_cpu, their_cpu, ratio] = cpu;
-    let figures = json!({
-        "blocks_per_second": number(ours.median),
-        "blocks_per_second_range": ends(ours),
-        "messages_per_second": number(ours.median * messages as f64 / blocks as f64),
-        "cpu_us_per_message": number(our_cpu.median),
-        "cpu_us_per_message_range": ends(our_cpu),
-        "receive_only_blocks_per_second": number(theirs.median),
-        "receive_only_cpu_us_per_message": number(their_cpu.median),
-        "receive_only_cpu_us_per_message_range": ends(their_cpu),
-        "cpu_ratio": number(ratio.median),
-        "workload": workload.what,
-        "messages_per_round": messages,
-        "blocks_per_round": blocks,
-        "bytes_per_round": workload.bytes(),
-    });
-    let rows = [
-        row("drained", "blocks/s", speed),
-        row("CPU of all threads", "us/message", cpu),
-    ];
-    (figures, rows)
+    let cpu = |s: &Sample| s.cpu.as_secs_f64() * 1e6 / messages;
+    let rate = |s: &Sample| messages / s.time.as_secs_f64();
+    [
+        row(
+            names[0],
+            "CPU of all threads",
+            "us/message",
+            As::TimesAsMuch,
+            &cpu,
+        ),
+        row(names[1], "drained", "messages/s", As::Aside, &rate),
+    ]
 }
 
 /// The same messages into a loop that only receives.
