@@ -165,7 +165,9 @@ fn fast_ints(bytes: &[u8], out: &mut [u32]) -> (usize, usize) {
     let mut at = 0;
     let mut got = 0;
     while got < out.len() {
-        let Some((window, _)) = bytes.get(at..).and_then(|b| b.split_first_chunk::<WINDOW>())
+        let Some((window, _)) = bytes
+            .get(at..)
+            .and_then(|b| b.split_first_chunk::<WINDOW>())
         else {
             break;
         };
