@@ -57,6 +57,14 @@ impl Load {
         all.map(|publisher| (publisher.endpoint(), publisher.replay_endpoint()))
     }
 
+    /// Answers replays.
+    pub fn serve(&mut self) -> Result<()> {
+        for publisher in &mut self.publishers {
+            publisher.serve_replay()?;
+        }
+        Ok(())
+    }
+
     /// Publishes one batch of an engine, the next that it has; its sequence.
     pub fn one(&mut self, engine: usize) -> Result<u64> {
         let mut all = self.payloads.iter();
@@ -95,9 +103,7 @@ impl Load {
                 ensure!(fate.sent, "a batch was not sent");
             }
             self.sent += due;
-            for publisher in &mut self.publishers {
-                publisher.serve_replay()?;
-            }
+            self.serve()?;
             if due < BURST {
                 std::thread::sleep(NAP);
             }

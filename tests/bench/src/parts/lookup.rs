@@ -50,7 +50,7 @@ fn under_load(rounds: usize, stream: &Stream) -> Result<Vec<Row>> {
     for round in 0..rounds {
         eprintln!("lookup: round {} of {rounds}", round + 1);
         let mut load = Load::open(stream)?;
-        let daemon = daemon(&load)?;
+        let daemon = daemon(&mut load)?;
         let fill = stream.fill as u64;
         load.run(Rate::Drained(&daemon), fill, None)?;
         let begun = Instant::now();
@@ -152,7 +152,7 @@ fn visible(rounds: usize, stream: &Stream) -> Result<Vec<Row>> {
     for round in 0..rounds {
         eprintln!("visible: round {} of {rounds}", round + 1);
         let mut load = Load::open(stream)?;
-        let daemon = daemon(&load)?;
+        let daemon = daemon(&mut load)?;
         let mut client = ZmqClient::connect(&daemon.zmq)?;
         let name = name(0);
         let mut times = Vec::new();
@@ -187,7 +187,7 @@ fn visible(rounds: usize, stream: &Stream) -> Result<Vec<Row>> {
     ])
 }
 
-fn daemon(load: &Load) -> Result<Daemon> {
+fn daemon(load: &mut Load) -> Result<Daemon> {
     let mut setup = Setup::new().plugin("prefix-index", "prefix-index", "");
     for (n, (stream, replay)) in load.endpoints().enumerate() {
         setup = setup.source(&name(n), stream, replay);
@@ -203,6 +203,8 @@ fn daemon(load: &Load) -> Result<Daemon> {
             return Ok(daemon);
         }
         ensure!(Instant::now() < end, "not all sources are live");
+        // The daemon asks each whether there was something before.
+        load.serve()?;
         std::thread::sleep(REST);
     }
 }
