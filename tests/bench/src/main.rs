@@ -20,6 +20,7 @@
 //! What one thread does is measured in its CPU time, so that other programs on
 //! the machine disturb it less; figures are medians of several rounds.
 
+mod ask;
 mod feeder;
 mod goals;
 mod load;

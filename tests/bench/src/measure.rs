@@ -46,6 +46,39 @@ impl Spread {
     }
 }
 
+/// Both sides of a comparison, round by round. Who goes first takes turns too.
+pub fn in_turn<T>(
+    rounds: usize,
+    mut ours: impl FnMut() -> Result<T>,
+    mut theirs: impl FnMut() -> Result<T>,
+) -> Result<(Vec<T>, Vec<T>)> {
+    let mut samples = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let (one, other) = if round % 2 == 0 {
+            let one = ours()?;
+            (one, theirs()?)
+        } else {
+            let other = theirs()?;
+            (ours()?, other)
+        };
+        samples.0.push(one);
+        samples.1.push(other);
+    }
+    Ok(samples)
+}
+
+/// As [`in_turn`], after a round that only warms memory.
+pub fn warmed<T>(
+    rounds: usize,
+    ours: impl FnMut() -> Result<T>,
+    theirs: impl FnMut() -> Result<T>,
+) -> Result<(Vec<T>, Vec<T>)> {
+    let (mut ours, mut theirs) = in_turn(rounds + 1, ours, theirs)?;
+    ours.remove(0);
+    theirs.remove(0);
+    Ok((ours, theirs))
+}
+
 /// CPU time of the calling thread.
 pub fn thread_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

@@ -99,6 +99,19 @@ struct Line<'a> {
 const BUILD: &str = "release: ours opt-level 3, plugins opt-level 3 and fat lto by Cranelift; \
                      peer opt-level 3 and fat lto";
 
+// === impl Beside ===
+
+impl Beside {
+    /// What ours is to be faster than.
+    pub fn times_faster(name: impl Into<String>, samples: Vec<f64>) -> Self {
+        Self {
+            name: name.into(),
+            samples,
+            as_: As::TimesFaster,
+        }
+    }
+}
+
 // === impl Row ===
 
 impl Row {

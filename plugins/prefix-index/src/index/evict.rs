@@ -154,6 +154,10 @@ impl Index {
             }
             let at = self.recency.hand;
             self.recency.hand += 1;
+            let life = self.life(at);
+            if life == Life::Free {
+                continue;
+            }
             let node = self.nodes.get_mut(at);
             let mut age = self.recency.era.wrapping_sub(node.era()) % ERAS;
             if node.used() {
@@ -164,11 +168,10 @@ impl Index {
                 let era = self.recency.era.wrapping_sub(age);
                 *node = node.with_used(false).with_era(era);
             }
-            match self.life(at) {
-                Life::Alive => samples.push(Sample { at, age }),
-                Life::Dead => samples.push(Sample { at, age: ERAS }),
-                Life::Free => {}
+            if life == Life::Dead {
+                age = ERAS;
             }
+            samples.push(Sample { at, age });
         }
     }
 

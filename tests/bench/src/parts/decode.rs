@@ -2,9 +2,9 @@
 //! Dynamo's `decode_event_batch`, which hashes nothing. Stored events alone: a removed block
 //! has no tokens and would flatter the figure.
 
-use crate::measure::{ns_each, thread_time};
+use crate::measure::{ns_each, thread_time, warmed};
 use crate::peer::Peer;
-use crate::report::{As, Beside, Row};
+use crate::report::{Beside, Row};
 use crate::stream::Stream;
 use anyhow::{Result, ensure};
 use penstock_decode::Decoder;
@@ -52,40 +52,25 @@ pub fn run(rounds: usize, peer: &mut Peer) -> Result<Vec<Row>> {
         let stream = Stream::stored(style, events, BLOCKS)?;
         peer.load(&stream, 16)?;
         let mut decoder = Decoder::default();
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        // The first round warms memory.
-        for round in 0..=rounds {
-            let (mut one, mut other) = (0.0, 0.0);
-            // Who goes first takes turns too.
-            for first in [round % 2 == 0, round % 2 == 1] {
-                match first {
-                    true => one = sample(&stream, &mut decoder)?,
-                    false => {
-                        let decoded = peer.decode()?;
-                        let blocks = (decoded.stored, decoded.removed);
-                        ensure!(
-                            blocks == (stream.work.blocks, stream.work.removes),
-                            "{name}: the peer decodes {blocks:?} blocks"
-                        );
-                        other = decoded.ns as f64 / decoded.stored as f64;
-                    }
-                }
-            }
-            if round > 0 {
-                ours.push(one);
-                theirs.push(other);
-            }
-        }
+        let (ours, theirs) = warmed(
+            rounds,
+            || sample(&stream, &mut decoder),
+            || {
+                let decoded = peer.decode()?;
+                let blocks = (decoded.stored, decoded.removed);
+                ensure!(
+                    blocks == (stream.work.blocks, stream.work.removes),
+                    "{name}: the peer decodes {blocks:?} blocks"
+                );
+                Ok(decoded.ns as f64 / decoded.stored as f64)
+            },
+        )?;
         rows.push(Row {
             name,
             what: format!("decode: {what}"),
             unit: "ns/block",
             ours,
-            beside: Some(Beside {
-                name: peer.version.clone(),
-                samples: theirs,
-                as_: As::TimesFaster,
-            }),
+            beside: Some(Beside::times_faster(&peer.version, theirs)),
             work: stream.work,
             ..Row::default()
         });

@@ -2,9 +2,9 @@
 //! beside it Dynamo's decoder, normalizer and default indexer. One core each, CPU time.
 
 use crate::feeder::Feeder;
-use crate::measure::{ns_each, thread_time};
+use crate::measure::{ns_each, thread_time, warmed};
 use crate::peer::Peer;
-use crate::report::{As, Beside, Row};
+use crate::report::{Beside, Row};
 use crate::sides::{Component, Plugged, Wasm};
 use crate::stream::Stream;
 use anyhow::Result;
@@ -30,50 +30,38 @@ pub fn run(rounds: usize, peer: &mut Peer) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (name, what, stream) in cases {
         peer.load(&stream, 16)?;
-        let (mut ours, mut theirs, mut void) = (Vec::new(), Vec::new(), None);
-        for round in 0..=rounds {
-            eprintln!("{name}: round {round} of {rounds}");
-            let (mut one, mut other) = (0.0, 0.0);
-            for first in [round % 2 == 0, round % 2 == 1] {
-                match first {
-                    true => {
-                        let mut side = component.instance()?;
-                        one = sample(&stream, &mut side)?;
-                        void = void.or(check(&stream, &mut side)?);
-                    }
-                    false => {
-                        let indexed = peer.index()?;
-                        let all = indexed.fill_ns + indexed.ns;
-                        other = all as f64 / stream.work.blocks as f64;
-                        let found = [indexed.stored, indexed.removed, indexed.held];
-                        let expected = [stream.work.blocks, stream.work.removes, stream.held];
-                        if found != expected {
-                            void.get_or_insert(format!(
-                                "the peer stored, removed and holds {found:?}, not {expected:?}"
-                            ));
-                        }
-                        void = void.or(check_peer(&stream, peer)?);
-                    }
-                }
-            }
-            // The first round warms memory.
-            if round > 0 {
-                ours.push(one);
-                theirs.push(other);
-            }
-        }
+        eprintln!("{name}: {rounds} rounds");
+        let (mut ours_void, mut theirs_void) = (None, None);
+        let (ours, theirs) = warmed(
+            rounds,
+            || {
+                let mut side = component.instance()?;
+                let ns = sample(&stream, &mut side)?;
+                ours_void = ours_void.take().or(check(&stream, &mut side)?);
+                Ok(ns)
+            },
+            || {
+                let indexed = peer.index()?;
+                let found = [indexed.stored, indexed.removed, indexed.held];
+                let expected = [stream.work.blocks, stream.work.removes, stream.held];
+                let void = match found == expected {
+                    true => check_peer(&stream, peer)?,
+                    false => Some(format!(
+                        "the peer stored, removed and holds {found:?}, not {expected:?}"
+                    )),
+                };
+                theirs_void = theirs_void.take().or(void);
+                Ok((indexed.fill_ns + indexed.ns) as f64 / stream.work.blocks as f64)
+            },
+        )?;
         rows.push(Row {
             name,
             what: format!("decode and index: {what}"),
             unit: "ns/block",
             ours,
-            beside: Some(Beside {
-                name: peer.version.clone(),
-                samples: theirs,
-                as_: As::TimesFaster,
-            }),
+            beside: Some(Beside::times_faster(&peer.version, theirs)),
             work: stream.work,
-            void,
+            void: ours_void.or(theirs_void),
             ..Row::default()
         });
     }

@@ -6,13 +6,15 @@
 //! The echo is a ROUTER of this process that sends back what it gets, asked in turn with the
 //! daemon, over loopback as well: what sockets and a busy machine take by themselves.
 
+use crate::ask::{all_live, name, query};
 use crate::load::{Load, Rate};
+use crate::measure::warmed;
 use crate::peer::Peer;
 use crate::report::{As, Beside, Row, number};
 use crate::sides::{Component, Plugged};
 use crate::stream::Stream;
 use anyhow::{Context, Result, anyhow, ensure};
-use penstock_event::{By, Query};
+use penstock_event::By;
 use penstock_query::client::ZmqClient;
 use penstock_testkit::daemon::{Daemon, Setup};
 use std::sync::Arc;
@@ -115,32 +117,30 @@ fn in_process(rounds: usize, stream: &Stream, peer: &mut Peer) -> Result<Row> {
     peer.load(stream, 16)?;
     peer.index()?;
     let prompts = prompts(stream);
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for round in 0..=rounds {
-        let mut times = Vec::new();
-        for prompt in &prompts {
-            let tokens = prompt.clone();
-            let begun = Instant::now();
-            side.find_tokens(tokens)?;
-            times.push(begun.elapsed().as_secs_f64() * 1e6);
-        }
-        let found = peer.find(&prompts)?;
-        let found: Vec<f64> = found.ns.iter().map(|ns| *ns as f64 / 1e3).collect();
-        if round > 0 {
-            ours.push(percentile(&times, 50.0));
-            theirs.push(percentile(&found, 50.0));
-        }
-    }
+    let (ours, theirs) = warmed(
+        rounds,
+        || {
+            let mut times = Vec::new();
+            for prompt in &prompts {
+                let tokens = prompt.clone();
+                let begun = Instant::now();
+                side.find_tokens(tokens)?;
+                times.push(begun.elapsed().as_secs_f64() * 1e6);
+            }
+            Ok(percentile(&times, 50.0))
+        },
+        || {
+            let found = peer.find(&prompts)?;
+            let found: Vec<f64> = found.ns.iter().map(|ns| *ns as f64 / 1e3).collect();
+            Ok(percentile(&found, 50.0))
+        },
+    )?;
     Ok(Row {
         name: "lookup-in-process",
         what: "the index's own part of such a lookup, in wasm; beside find_matches".into(),
         unit: "us",
         ours,
-        beside: Some(Beside {
-            name: peer.version.clone(),
-            samples: theirs,
-            as_: As::TimesFaster,
-        }),
+        beside: Some(Beside::times_faster(&peer.version, theirs)),
         work: stream.work.clone(),
         ..Row::default()
     })
@@ -195,11 +195,7 @@ fn daemon(load: &mut Load) -> Result<Daemon> {
     let daemon = setup.start();
     let end = Instant::now() + ASKED;
     loop {
-        let sources = daemon.control().sources()?;
-        let live = sources
-            .iter()
-            .filter(|s| s.link == "live" && s.order_state == "live");
-        if live.count() == ENGINES {
+        if all_live(&daemon, ENGINES)? {
             return Ok(daemon);
         }
         ensure!(Instant::now() < end, "not all sources are live");
@@ -299,21 +295,6 @@ impl Echo {
             .join()
             .map_err(|_| anyhow!("the echo panicked"))?
     }
-}
-
-fn query(by: By) -> Query {
-    Query {
-        model: "m".into(),
-        adapter: String::new(),
-        salt: String::new(),
-        by,
-        deadline: Duration::from_secs(5),
-        include_stale: true,
-    }
-}
-
-pub fn name(engine: usize) -> String {
-    format!("engine-{engine}")
 }
 
 fn percentile(times: &[f64], percent: f64) -> f64 {

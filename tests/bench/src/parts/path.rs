@@ -11,13 +11,14 @@
 //! when it has the last. Each round starts both anew. The publishers run on the
 //! same cores as what is measured, on both sides.
 
-use crate::measure::cpu_time;
+use crate::ask::{all_live, name, query};
+use crate::measure::{cpu_time, in_turn};
 use crate::publish::{Publishers, WINDOW};
 use crate::receive::{Received, Receiver};
 use crate::report::{As, Beside, Row, Work};
 use crate::workload::Workload;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use penstock_event::{By, Query};
+use penstock_event::By;
 use penstock_query::AnswerBody;
 use penstock_query::client::HttpClient;
 use penstock_testkit::daemon::{Daemon, Setup};
@@ -28,6 +29,9 @@ struct Sample {
     time: Duration,
     cpu: Duration,
 }
+
+/// Ours, and those of the process that only receives.
+type Samples = (Vec<Sample>, Vec<Sample>);
 
 /// Longest round.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,34 +50,24 @@ pub fn run(rounds: usize) -> Result<Vec<Row>> {
     ];
     let mut rows = Vec::new();
     for (names, workload) in &workloads {
-        let mut pairs = Vec::new();
-        for round in 0..rounds {
-            eprintln!("{}: round {} of {rounds}", names[0], round + 1);
-            // Who goes first takes turns too.
-            pairs.push(if round % 2 == 0 {
-                let ours = daemon(workload)?;
-                (ours, receiver(workload)?)
-            } else {
-                let theirs = receiver(workload)?;
-                (daemon(workload)?, theirs)
-            });
-        }
+        eprintln!("{}: {rounds} rounds", names[0]);
+        let pairs = in_turn(rounds, || daemon(workload), || receiver(workload))?;
         rows.extend(report(*names, workload, &pairs));
     }
     Ok(rows)
 }
 
-fn report(names: [&'static str; 2], workload: &Workload, pairs: &[(Sample, Sample)]) -> [Row; 2] {
+fn report(names: [&'static str; 2], workload: &Workload, (ours, theirs): &Samples) -> [Row; 2] {
     let blocks: u64 = workload.blocks.iter().sum();
     let messages = workload.messages() as f64;
     let row = |name, what: &str, unit, as_, of: &dyn Fn(&Sample) -> f64| Row {
         name,
         what: format!("path: {}, {what}", workload.what),
         unit,
-        ours: pairs.iter().map(|(a, _)| of(a)).collect(),
+        ours: ours.iter().map(of).collect(),
         beside: Some(Beside {
             name: "a process that only receives".into(),
-            samples: pairs.iter().map(|(_, b)| of(b)).collect(),
+            samples: theirs.iter().map(of).collect(),
             as_,
         }),
         work: Work {
@@ -139,11 +133,7 @@ fn daemon(workload: &Workload) -> Result<Sample> {
     let daemon = setup.start();
     let http = HttpClient::new(&daemon.http);
     until("the sources to join", || {
-        let sources = daemon.control().sources()?;
-        let live = sources
-            .iter()
-            .filter(|s| s.link == "live" && s.order_state == "live");
-        Ok(live.count() == workload.engines.len() && publishers.subscribed())
+        Ok(all_live(&daemon, workload.engines.len())? && publishers.subscribed())
     })?;
     let pid = daemon.process.pid();
     let cpu = cpu_time(pid)?;
@@ -236,21 +226,6 @@ fn check(workload: &Workload, daemon: &Daemon, http: &HttpClient) -> Result<()> 
         Ok(held() == workload.held as f64)
     });
     told.with_context(|| format!("{} blocks told, {} held by engines", held(), workload.held))
-}
-
-fn query(by: By) -> Query {
-    Query {
-        model: "m".into(),
-        adapter: String::new(),
-        salt: String::new(),
-        by,
-        deadline: Duration::from_secs(5),
-        include_stale: true,
-    }
-}
-
-fn name(engine: usize) -> String {
-    format!("engine-{engine}")
 }
 
 fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {

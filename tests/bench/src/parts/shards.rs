@@ -1,7 +1,8 @@
 //! Two shards on two cores against one: the same batches, decoded before, dealt by source.
 
 use crate::feeder::Feeder;
-use crate::report::{As, Beside, Row};
+use crate::measure::warmed;
+use crate::report::{Beside, Row};
 use crate::sides::{Component, Plugged, Wasm};
 use crate::stream::Stream;
 use anyhow::{Context, Result, anyhow};
@@ -16,33 +17,15 @@ const STEADY: usize = 1_500;
 pub fn run(rounds: usize) -> Result<Vec<Row>> {
     let component = Component::load()?;
     let stream = Stream::uniform(ENGINES, 24_576, STEADY);
-    let (mut one, mut two) = (Vec::new(), Vec::new());
-    for round in 0..=rounds {
-        eprintln!("shards: round {round} of {rounds}");
-        let [a, b] = match round % 2 {
-            0 => [1, 2].map(|shards| sample(&component, &stream, shards)),
-            _ => {
-                let two = sample(&component, &stream, 2);
-                [sample(&component, &stream, 1), two]
-            }
-        };
-        let (a, b) = (a?, b?);
-        // The first round warms memory.
-        if round > 0 {
-            one.push(a);
-            two.push(b);
-        }
-    }
+    eprintln!("shards: {rounds} rounds");
+    let shards = |n| sample(&component, &stream, n);
+    let (two, one) = warmed(rounds, || shards(2), || shards(1))?;
     Ok(vec![Row {
         name: "shards",
         what: "two shards on two cores, each half of the sources; beside one".into(),
         unit: "ms",
         ours: two,
-        beside: Some(Beside {
-            name: "one".into(),
-            samples: one,
-            as_: As::TimesFaster,
-        }),
+        beside: Some(Beside::times_faster("one", one)),
         work: stream.work,
         ..Row::default()
     }])
