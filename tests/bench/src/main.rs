@@ -21,6 +21,7 @@
 //! the machine disturb it less; figures are medians of several rounds.
 
 mod ask;
+mod count;
 mod feeder;
 mod goals;
 mod load;
@@ -64,7 +65,7 @@ struct Args {
     #[arg(long, value_enum)]
     only: Vec<Part>,
     #[command(subcommand)]
-    hidden: Option<Hidden>,
+    command: Option<Command>,
 }
 
 /// What is measured.
@@ -91,7 +92,11 @@ enum Part {
 }
 
 #[derive(Subcommand)]
-enum Hidden {
+enum Command {
+    Count(count::Args),
+    /// What is counted.
+    #[command(hide = true)]
+    Counted(count::WorkArgs),
     /// The other side of the whole path: receives so many messages, no more.
     #[command(hide = true)]
     Receive(receive::Args),
@@ -112,8 +117,11 @@ const ROUNDS: [(Part, usize, usize); 9] = [
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    if let Some(Hidden::Receive(args)) = args.hidden {
-        return receive::run(&args);
+    match &args.command {
+        Some(Command::Count(args)) => return count::run(args),
+        Some(Command::Counted(args)) => return count::counted(args),
+        Some(Command::Receive(args)) => return receive::run(args),
+        None => {}
     }
     let (goals, machine) = (Goals::read()?, Machine::read());
     let mut peer = None;

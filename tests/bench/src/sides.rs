@@ -5,11 +5,12 @@ use anyhow::{Context, Result, anyhow};
 use penstock_event::{
     Batch, By, Change, Columns, Dictionary, Query, SourceId, SourceInfo, SourceSpec, SourceState,
 };
-use penstock_plugin::{Compiled, Grants, Host, Instance, Limits, Setup};
+use penstock_plugin::{Cache, Compiled, Grants, Host, Instance, Limits, Setup};
 use penstock_prefix_index::PrefixIndex;
 use penstock_sdk::{RawBatch, RawChange, testing};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,11 +65,28 @@ impl Component {
 
     /// The same with limits and a config.
     pub fn with(limits: Limits, config: Option<&Map<String, Value>>) -> Result<Self> {
-        let path = penstock_testkit::plugin_file("prefix-index");
-        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        Self::of(Host::new()?, &bytes()?, limits, config)
+    }
+
+    /// The same each time, to the last hash; compiled once.
+    pub fn counted(cache: &Path) -> Result<Self> {
+        let host = Host::with_cache(Some(Cache::open(cache)?), 1)?;
+        let limits = Limits {
+            // Valgrind takes its time.
+            deadline_ms: 60_000,
+            ..Limits::default()
+        };
+        Self::of(host, &bytes()?, limits, None)
+    }
+
+    fn of(
+        host: Arc<Host>,
+        bytes: &[u8],
+        limits: Limits,
+        config: Option<&Map<String, Value>>,
+    ) -> Result<Self> {
         let grants = Grants::all();
-        let host = Host::new()?;
-        let compiled = host.compile(&bytes, &grants, &limits)?;
+        let compiled = host.compile(bytes, &grants, &limits)?;
         let setup = Setup::new("prefix-index", limits, grants, config, HashMap::new());
         Ok(Self {
             host,
@@ -245,6 +263,11 @@ impl Plugged for Native {
     fn find_hashes(&mut self, hashes: Vec<u64>) -> Result<Rows> {
         self.find(penstock_sdk::By::EngineHashes(hashes))
     }
+}
+
+fn bytes() -> Result<Vec<u8>> {
+    let path = penstock_testkit::plugin_file("prefix-index");
+    std::fs::read(&path).with_context(|| path.display().to_string())
 }
 
 fn sorted(mut rows: Rows) -> Rows {

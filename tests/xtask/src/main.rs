@@ -23,17 +23,19 @@ struct Args {
 
 /// Told here, so that nothing must be built for it.
 const BENCH_HELP: &str = "Options of the benchmark:
-  --json       one JSON object a part instead of a table
-  --quick      fewer rounds, and no trace on the whole path: about 10 s
-  --only PART  decode, index or path alone; may be given several times
+  --json       one JSON object a row instead of a table
+  --quick      fewer rounds of the same sizes: at most 5 minutes once built
+  --only PART  decode, index, wasm, path, lookup, growth, shards, idle or start alone;
+               may be given several times
+  count        counts instructions instead, and compares them with those written down
 
-Ends with an error when a measurement is void (something was lost or is wrong), not
-when a figure is beyond what is expected.
+Ends with an error when something could not be measured, not when a goal is missed.
 
 Examples:
   cargo xtask bench
-  cargo xtask bench --json
-  cargo xtask bench --quick --only decode --only index";
+  cargo xtask bench --json > rows.jsonl
+  cargo xtask bench --quick --only decode --only wasm
+  cargo xtask bench count";
 
 /// Likewise.
 const SOAK_HELP: &str = "Options of the soak test:
@@ -65,7 +67,7 @@ enum Command {
         #[arg(long, value_enum)]
         only: Vec<steps::Part>,
     },
-    /// Measures decode, index and the whole path: about a minute once built.
+    /// Measures everything that has a goal, beside what it is compared with.
     #[command(after_help = BENCH_HELP)]
     Bench {
         /// Options of the benchmark itself: --json, --quick, --only PART.

@@ -40,6 +40,8 @@ pub enum Part {
     Clippy,
     /// Unit, property and documentation tests.
     Unit,
+    /// Instructions of the hot paths against their baseline; needs valgrind.
+    Count,
     /// End-to-end suites through the real binary.
     E2e,
     /// The author's guide in plugins/README.md, command by command.
@@ -181,6 +183,11 @@ fn go(part: Part) -> Result<()> {
                 "--quiet",
             ];
             run("cargo", &tests)
+        }
+        Part::Count => {
+            programs()?;
+            let bench = setup::target().join("release/penstock-bench");
+            run(&bench.display().to_string(), &["count"])
         }
         Part::E2e => {
             // The suites run the binaries as a user would, so these come first.
