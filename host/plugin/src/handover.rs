@@ -6,7 +6,7 @@
 //!   items of A that waited ── items of B ── piece of B ─>  restore B
 //! ```
 //! Between two pieces of a source its items wait, those of others do not: they are
-//! handled for as long as the piece took. So that this is as short as can be, a source's
+//! handled for half as long as the piece took. So that this is as short as can be, a source's
 //! pieces are made without waiting for the candidate, which takes longer, and the next
 //! source begins when it has room again and what waited meanwhile was handled. A source
 //! that cannot be moved is fed anew, as to a newcomer. Both sides go on by themselves
@@ -215,7 +215,11 @@ impl Moving {
                 self.ready.push_back(Moved::Done(at));
             }
         }
-        let rest = if self.current.is_some() { took } else { REST };
+        let rest = if self.current.is_some() {
+            took / 2
+        } else {
+            REST
+        };
         self.rests = Some(Instant::now() + rest);
     }
 

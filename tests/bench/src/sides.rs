@@ -55,6 +55,9 @@ pub struct Native {
 
 const MODEL: &str = "m";
 
+/// Bytes of a piece at most, as the host asks for them.
+const PIECE: u32 = 256 << 10;
+
 // === impl Component ===
 
 impl Component {
@@ -119,6 +122,25 @@ impl Wasm {
     /// Bytes of its linear memory.
     pub fn memory(&self) -> u64 {
         self.instance.memory_bytes()
+    }
+
+    /// All pieces of a source's state.
+    pub fn snapshot(&mut self, source: usize) -> Result<Vec<Vec<u8>>> {
+        let (mut pieces, mut cursor) = (Vec::new(), Some(0));
+        while let Some(at) = cursor {
+            let piece = self.instance.snapshot(SourceId(source as u32), at, PIECE)?;
+            cursor = piece.next;
+            pieces.push(piece.bytes);
+        }
+        Ok(pieces)
+    }
+
+    /// Takes one over.
+    pub fn restore(&mut self, source: usize, piece: &[u8]) -> Result<()> {
+        let schema = self.instance.describe()?.state_schema;
+        Ok(self
+            .instance
+            .restore(SourceId(source as u32), schema, piece)?)
     }
 
     fn find(&mut self, by: By) -> Result<Rows> {

@@ -79,9 +79,15 @@ impl Chain {
 }
 
 impl Slot for Chain {
+    #[inline]
+    fn key(&self) -> u64 {
+        self.hash
+    }
+    #[inline]
     fn next_free(&self) -> u32 {
         self.hash as u32
     }
+    #[inline]
     fn set_free(&mut self, next: u32) {
         *self = Self {
             hash: next.into(),

@@ -8,7 +8,8 @@
 //! is seen, so that it never looks like a new one.
 
 use super::Index;
-use super::node::ERAS;
+use super::lists::{Holder, Holders};
+use super::node::{ERAS, Node};
 use super::slab::NONE;
 use super::worker::Life;
 
@@ -70,13 +71,16 @@ impl Recency {
         self.era
     }
 
-    /// A node was stored.
+    /// Nodes were stored, fewer than an era has or in one go.
     #[inline]
-    pub(super) fn stored(&mut self) {
-        self.left -= 1;
-        if self.left == 0 {
-            (self.left, self.era) = (self.each, self.era.wrapping_add(1));
-        }
+    pub(super) fn stored(&mut self, nodes: u32) {
+        self.left = match self.left.checked_sub(nodes.into()) {
+            None | Some(0) => {
+                self.era = self.era.wrapping_add(1);
+                self.each
+            }
+            Some(left) => left,
+        };
     }
 }
 
@@ -113,7 +117,7 @@ impl Index {
             let at = self.sweep_at;
             self.sweep_at += 1;
             if self.life(at) == Life::Dead {
-                self.free_node(at);
+                self.free_node(at, *self.nodes.get(at));
             }
         }
     }
@@ -181,7 +185,7 @@ impl Index {
             let Some(sample) = oldest else {
                 return false;
             };
-            let node = self.nodes.get(sample.at);
+            let node = *self.nodes.get(sample.at);
             let ago = match node.chain() {
                 NONE => None,
                 chain => self.chains.get(chain).touched(),
@@ -195,7 +199,7 @@ impl Index {
                 }
                 _ => {
                     self.counts.evicted += u64::from(sample.age < ERAS);
-                    self.free_node(sample.at);
+                    self.free_node(sample.at, node);
                     return true;
                 }
             }
@@ -205,15 +209,20 @@ impl Index {
 
     /// Takes a node out of everything.
     #[inline]
-    pub(super) fn free_node(&mut self, at: u32) {
-        let node = *self.nodes.get(at);
+    pub(super) fn free_node(&mut self, at: u32, node: Node) {
         let holder = self.holder(node.lot(), node.media());
         if node.references().is_none() {
             self.rich.remove(&at);
         }
         self.node_table.remove(node.key, at);
         if node.chain() != NONE {
-            self.unlink(node.chain(), holder);
+            let chain = self.chains.get(node.chain());
+            if chain.holders() == Holders::one(holder) {
+                self.chain_table.remove(chain.hash, node.chain());
+                self.chains.give(node.chain());
+            } else {
+                self.part_with(node.chain(), holder);
+            }
         }
         self.nodes.give(at);
         if self.workers.lost_node(holder.worker()) {
@@ -223,15 +232,13 @@ impl Index {
         }
     }
 
-    #[inline]
-    fn unlink(&mut self, at: u32, holder: super::Holder) {
+    /// One of several holders goes.
+    #[inline(never)]
+    fn part_with(&mut self, at: u32, holder: Holder) {
         let chain = self.chains.get_mut(at);
         let mut holders = chain.holders();
-        if self.lists.remove(&mut holders, holder) {
-            chain.set_holders(holders);
-        } else {
-            self.chain_table.remove(chain.hash, at);
-            self.chains.give(at);
-        }
+        let left = self.lists.remove(&mut holders, holder);
+        debug_assert!(left, "the only holder was another");
+        chain.set_holders(holders);
     }
 }

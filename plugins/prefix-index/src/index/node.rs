@@ -73,6 +73,11 @@ impl Node {
         self.with(CHAIN, u32::MAX.into(), chain.into())
     }
 
+    #[inline]
+    pub(super) fn with_key(self, key: u64) -> Self {
+        Self { key, ..self }
+    }
+
     /// False for a free slot.
     #[inline]
     pub(super) fn is_held(self) -> bool {
@@ -130,9 +135,15 @@ impl Node {
 }
 
 impl Slot for Node {
+    #[inline]
+    fn key(&self) -> u64 {
+        self.key
+    }
+    #[inline]
     fn next_free(&self) -> u32 {
         self.key as u32
     }
+    #[inline]
     fn set_free(&mut self, next: u32) {
         *self = Self {
             key: next.into(),

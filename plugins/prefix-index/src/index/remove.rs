@@ -1,18 +1,21 @@
 //! Removed events: references taken away, and what all of that needs to be read.
 
-use super::ahead::{AHEAD, touch};
+use super::AHEAD;
 use super::node::MEDIA;
 use super::slab::NONE;
 use super::{Index, Place, mix};
 use penstock_sdk::Medium;
+use std::hint::black_box;
 
 /// Some blocks of one lot that are about to be removed.
 #[derive(Default)]
 struct Ahead {
     /// Keys in the table of nodes.
     keys: [u64; AHEAD],
-    /// Their nodes, none where there is none.
+    /// Their nodes, [`NONE`] where there is none.
     nodes: [u32; AHEAD],
+    /// The nodes' chains, likewise.
+    chains: [u32; AHEAD],
 }
 
 // === impl Index ===
@@ -51,37 +54,38 @@ impl Index {
     }
 
     /// Finds the nodes of some blocks, and reads all that their removal will look at.
-    #[inline]
+    #[inline(never)]
     fn read_ahead_of_removal(&self, lot: u16, hashes: &[u64], ahead: &mut Ahead) {
         let salt = self.lots.get(lot).salt;
-        let count = hashes.len().min(AHEAD);
-        let keys = &mut ahead.keys[..count];
-        let nodes = &mut ahead.nodes[..count];
-        let mut words = [&0; AHEAD];
-        let words = &mut words[..count];
-        for ((key, word), hash) in keys.iter_mut().zip(&mut *words).zip(hashes) {
+        let mut seen = 0;
+        for (key, hash) in ahead.keys.iter_mut().zip(hashes) {
             *key = mix::node_key(salt, *hash);
-            *word = self.node_table.start(*key);
+            seen ^= self.node_table.start(*key);
         }
-        touch(words);
-        for ((node, word), key) in nodes.iter_mut().zip(&mut *words).zip(&*keys) {
-            *node = self.node_table.probe(*key).unwrap_or(NONE);
-            *word = self.nodes.seen(*node).map_or(&0, |node| &node.key);
+        let keys = &ahead.keys[..hashes.len().min(AHEAD)];
+        for (node, key) in ahead.nodes.iter_mut().zip(keys) {
+            *node = self.node_table.probe(*key);
+            seen ^= self.nodes.seen(*node).map_or(0, |node| node.key as u32);
         }
-        touch(words);
-        for ((node, word), key) in nodes.iter_mut().zip(&mut *words).zip(&*keys) {
-            *node = match self.nodes.seen(*node) {
-                Some(seen) if seen.key == *key && seen.lot() == lot => *node,
-                _ => self.node(lot, *key).unwrap_or(NONE),
-            };
-            let chain = self.nodes.seen(*node).map_or(NONE, |node| node.chain());
-            *word = self.chains.seen(chain).map_or(&0, |chain| &chain.hash);
+        let nodes = ahead.nodes.iter_mut().zip(&mut ahead.chains);
+        for ((node, chain), key) in nodes.zip(keys) {
+            let mut found = self.nodes.seen(*node);
+            if found.is_none_or(|node| node.key != *key || node.lot() != lot) {
+                *node = self.node(lot, *key).unwrap_or(NONE);
+                found = self.nodes.seen(*node);
+            }
+            *chain = found.map_or(NONE, |node| node.chain());
+            seen ^= self
+                .chains
+                .seen(*chain)
+                .map_or(0, |chain| chain.hash as u32);
         }
-        touch(words);
-        for word in &mut *words {
-            *word = self.chain_table.start(**word);
+        for chain in &ahead.chains[..keys.len()] {
+            if let Some(chain) = self.chains.seen(*chain) {
+                seen ^= self.chain_table.start(chain.hash);
+            }
         }
-        touch(words);
+        black_box(seen);
     }
 
     /// Takes a reference away; false when there is none.
@@ -92,7 +96,7 @@ impl Index {
     }
 
     /// The same for a node found before; others may have been removed since.
-    #[inline]
+    #[inline(never)]
     fn remove_node(&mut self, lot: u16, key: u64, at: u32, medium: Medium) -> bool {
         if at == NONE {
             return false;
@@ -103,7 +107,7 @@ impl Index {
             return false;
         }
         if node.references() == Some(1) && node.media() == 1 << medium.slot() {
-            self.free_node(at);
+            self.free_node(at, node);
             return true;
         }
         let mut block = self.block(at);
@@ -112,7 +116,7 @@ impl Index {
             count => *count -= 1,
         }
         if block.counts == [0; MEDIA] {
-            self.free_node(at);
+            self.free_node(at, node);
             return true;
         }
         let [old, new] = [node.media(), block.media()].map(|media| self.holder(lot, media));

@@ -8,6 +8,8 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// What a slot of a [`Slab`] can do: while free, it holds the next free one.
 pub(super) trait Slot: Default + Clone {
+    /// What it is found by in a table, while it is in use.
+    fn key(&self) -> u64;
     fn next_free(&self) -> u32;
     fn set_free(&mut self, next: u32);
 }
@@ -41,6 +43,11 @@ impl<T: Slot> Slab<T> {
             self.len += 1;
             return Some(at);
         }
+        self.take_fresh()
+    }
+
+    #[inline(never)]
+    fn take_fresh(&mut self) -> Option<u32> {
         let at = self.fresh;
         if at as usize == self.chunks.len() * CHUNK {
             if at > NONE - CHUNK as u32 {
@@ -79,6 +86,14 @@ impl<T: Slot> Slab<T> {
         &mut self.chunks[(at >> BITS) as usize][at as usize % CHUNK]
     }
 
+    /// Slots from `at` on, up to `end` or a little less; some at least.
+    pub(super) fn run(&self, at: u32, end: u32) -> &[T] {
+        let chunk = &self.chunks[(at >> BITS) as usize];
+        let from = at as usize % CHUNK;
+        let most = (end.saturating_sub(at) as usize).min(CHUNK - from);
+        &chunk[from..from + most]
+    }
+
     /// Slots in use.
     pub(super) fn len(&self) -> u32 {
         self.len
@@ -104,6 +119,9 @@ mod tests {
     struct Number(u32);
 
     impl Slot for Number {
+        fn key(&self) -> u64 {
+            self.0.into()
+        }
         fn next_free(&self) -> u32 {
             self.0
         }

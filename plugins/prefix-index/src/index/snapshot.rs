@@ -17,11 +17,13 @@
 //!
 //! Not carried over: when a prefix was last asked for, and the order of use.
 
-use super::ahead::{AHEAD, touch};
+use super::AHEAD;
 use super::node::{Block, MEDIA, Node};
 use super::slab::NONE;
+use super::table::Added;
 use super::worker::{Key, Size};
 use super::{Index, mix};
+use std::hint::black_box;
 
 /// The schema that is written.
 #[cfg(not(feature = "schema-1"))]
@@ -31,12 +33,23 @@ pub const SCHEMA: u32 = 2;
 pub const SCHEMA: u32 = 1;
 
 /// Slots looked at for one piece: a bound on the time of a call.
-const SLOTS: u32 = 1 << 20;
+const SLOTS: u32 = 1 << 19;
 
+/// Bytes that all rows begin with.
+const FIXED: usize = 8 + 8 + 4 + 4 + 2 + 1;
 /// Bytes of the longest row.
-const ROW: usize = 8 + 8 + 4 + 4 + 2 + 1 + 1 + 2 * MEDIA;
+const ROW: usize = FIXED + 1 + 2 * MEDIA;
+
+/// Bytes that are reserved for a piece at most.
+const MOST: usize = 1 << 20;
 
 const MAGIC: &[u8; 4] = b"pxst";
+
+/// Instead of a worker, which count from 1: the lot is another source's.
+const OTHER: u16 = 0;
+
+/// Nodes that are looked at together.
+const TOGETHER: usize = 8;
 
 const CHAINED: u8 = 1;
 const USED: u8 = 2;
@@ -82,6 +95,7 @@ impl Index {
     ) -> Result<(Vec<u8>, Option<u64>), String> {
         let workers: Vec<u32> = self.workers.of_source(source).collect();
         let mut out = self.head(&workers)?;
+        out.reserve(max_bytes.min(MOST).saturating_sub(out.len()));
         let count_at = out.len();
         out.extend([0; 4]);
         if out.len() + ROW > max_bytes {
@@ -90,34 +104,38 @@ impl Index {
         let end = self.nodes.high_water();
         let first = u32::try_from(cursor).unwrap_or(end).min(end);
         let last = first.saturating_add(SLOTS).min(end);
-        // The worker of each lot, as the head counts them.
-        let mut lots = vec![None; self.lots.numbers()];
-        for (i, worker) in (0u16..).zip(&workers) {
+        // The worker of each lot, as the head counts them, but from 1.
+        let mut lots = vec![OTHER; self.lots.numbers()];
+        for (i, worker) in (1u16..).zip(&workers) {
             for lot in &self.workers.get(*worker).lots {
-                lots[usize::from(*lot)] = Some(i);
+                lots[usize::from(*lot)] = i;
             }
         }
         let (mut rows, mut at) = (0u32, first);
         'rows: while at < last {
-            let some = at..last.min(at + AHEAD as u32);
-            let mut words = [&0; AHEAD];
-            for (word, at) in words.iter_mut().zip(some.clone()) {
-                let chain = self.chains.seen(self.nodes.get(at).chain());
-                *word = chain.map_or(&0, |chain| &chain.hash);
-            }
-            touch(&words);
-            for node in some {
+            let mut own = [0; AHEAD];
+            let (found, looked) = pick(self.nodes.run(at, last), &lots, &mut own);
+            let own = own.iter().take(found).map(|offset| at + u32::from(*offset));
+            let seen = own.clone().fold(0, |seen, node| {
+                let chain = self.chains.seen(self.nodes.get(node).chain());
+                seen ^ chain.map_or(0, |chain| chain.hash)
+            });
+            black_box(seen);
+            for node in own {
                 if out.len() + ROW > max_bytes {
+                    at = node;
                     break 'rows;
                 }
-                at = node + 1;
-                let held = self.nodes.get(node).is_held();
-                let lot = usize::from(self.nodes.get(node).lot());
-                if let Some(worker) = lots.get(lot).copied().flatten().filter(|_| held) {
-                    self.row(node, worker).write(schema, &mut out);
-                    rows += 1;
+                let worker = lots[usize::from(self.nodes.get(node).lot())] - 1;
+                let row = self.row(node, worker);
+                let node = self.nodes.get(node);
+                match node.references().filter(|_| schema == 2) {
+                    Some(references) => row.write_plain(node.media(), references, &mut out),
+                    None => row.write(schema, &mut out),
                 }
+                rows += 1;
             }
+            at += looked;
         }
         out[count_at..count_at + 4].copy_from_slice(&rows.to_le_bytes());
         Ok((out, (at < end).then_some(u64::from(at))))
@@ -136,7 +154,9 @@ impl Index {
     }
 
     fn head(&self, workers: &[u32]) -> Result<Vec<u8>, String> {
-        let count = u16::try_from(workers.len()).map_err(|_| "too many workers")?;
+        let count = u16::try_from(workers.len()).ok();
+        let count = count.filter(|count| *count < u16::MAX);
+        let count = count.ok_or("too many workers")?;
         let mut out = Vec::new();
         out.extend(MAGIC);
         out.extend(self.seed.to_le_bytes());
@@ -213,13 +233,19 @@ impl Index {
             let bigram = from.take::<1>()?[0] != 0;
             sizes.push((worker, Size { tokens, bigram }));
         }
-        for _ in 0..from.u32()? {
-            let row = Row::read(schema, from)?;
-            let key = *workers.get(usize::from(row.worker))?;
-            if row.counts == [0; MEDIA] {
-                return None;
+        let (mut left, mut rows) = (from.u32()? as usize, Vec::with_capacity(AHEAD));
+        while left > 0 {
+            rows.clear();
+            for _ in 0..left.min(AHEAD) {
+                let row = Row::read(schema, from)?;
+                let key = *workers.get(usize::from(row.worker))?;
+                if row.counts == [0; MEDIA] {
+                    return None;
+                }
+                rows.push((key, row));
             }
-            self.put(key, &row);
+            left -= rows.len();
+            self.put_all(&rows);
             self.trim();
         }
         for (worker, size) in sizes {
@@ -230,22 +256,40 @@ impl Index {
         from.0.is_empty().then_some(Ok(()))
     }
 
-    fn put(&mut self, key: Key, row: &Row) {
-        let Some(lot) = self.lot_or_make(key, row.group) else {
-            self.counts.refused += 1;
-            return;
+    /// Reads where rows will go before the first is put there.
+    fn put_all(&mut self, rows: &[(Key, Row)]) {
+        let (mut keys, mut seen) = ([None; AHEAD], 0);
+        let mut last: Option<(Key, u32, u16)> = None;
+        for ((worker, row), key) in rows.iter().zip(&mut keys) {
+            let known = last.filter(|(key, group, _)| key == worker && *group == row.group);
+            let lot = match known {
+                Some((.., lot)) => Some(lot),
+                None => self.lot_or_make(*worker, row.group),
+            };
+            last = lot.map(|lot| (*worker, row.group, lot));
+            *key = lot.map(|lot| (lot, mix::node_key(self.lots.get(lot).salt, row.hash)));
+            if let Some((_, key)) = *key {
+                seen ^= self.node_table.start(key) ^ self.chain_table.start(row.chain);
+            }
+        }
+        black_box(seen);
+        for ((_, row), key) in rows.iter().zip(keys) {
+            match key {
+                Some((lot, key)) => self.put(lot, key, row),
+                None => self.counts.refused += 1,
+            }
+        }
+    }
+
+    fn put(&mut self, lot: u16, key: u64, row: &Row) {
+        let at = match self.node_table.find_or_add(key, &mut self.nodes) {
+            Added::New(at) => at,
+            Added::Known(_) => return,
+            Added::Full => {
+                self.counts.refused += 1;
+                return;
+            }
         };
-        let key = mix::node_key(self.lots.get(lot).salt, row.hash);
-        let nodes = &self.nodes;
-        let Err(vacancy) = (self.node_table).find_or_reserve(key, |at| nodes.get(at).key == key)
-        else {
-            return;
-        };
-        let Some(at) = self.nodes.take() else {
-            self.counts.refused += 1;
-            return;
-        };
-        self.node_table.fill(vacancy, key, at);
         let block = Block {
             counts: row.counts,
             size: row.block_size,
@@ -253,7 +297,8 @@ impl Index {
         let holder = self.holder(lot, block.media());
         let mut node = Node::new(key, lot, self.recency.era()).with_used(row.flags & USED != 0);
         if row.flags & CHAINED != 0
-            && let Some(chain) = self.add_holder(row.chain, holder, row.block_size)
+            && let chain = self.add_holder(row.chain, holder, row.block_size)
+            && chain != NONE
         {
             node = node.with_chain(chain);
             if row.flags & ODD_CHILD != 0 {
@@ -264,20 +309,68 @@ impl Index {
         *self.nodes.get_mut(at) = node.with_block(0, 0, 1);
         self.set_block(at, &block);
         self.workers.get_mut(holder.worker()).nodes += 1;
-        self.recency.stored();
+        self.recency.stored(1);
     }
+}
+
+/// Where among some nodes those are whose lots have a worker, how many, and how many nodes
+/// were looked at for them. Most nodes are other sources'.
+#[inline(never)]
+fn pick(nodes: &[Node], lots: &[u16], own: &mut [u16; AHEAD]) -> (usize, u32) {
+    let its = |node: &Node| lots.get(usize::from(node.lot())).copied().unwrap_or(OTHER);
+    let (mut found, mut looked) = (0, 0);
+    for some in nodes.chunks(TOGETHER) {
+        // Those of one event are side by side.
+        if let Some(all) = some.as_array::<TOGETHER>()
+            && all.iter().fold(OTHER, |any, node| any | its(node)) == OTHER
+        {
+            looked += TOGETHER as u32;
+            continue;
+        }
+        for node in some {
+            if its(node) != OTHER && node.is_held() {
+                let Some(place) = own.get_mut(found) else {
+                    return (found, looked);
+                };
+                *place = looked as u16;
+                found += 1;
+            }
+            looked += 1;
+        }
+    }
+    (found, looked)
 }
 
 // === impl Row ===
 
 impl Row {
+    /// What all rows begin with.
+    #[inline]
+    fn fixed(&self) -> [u8; ROW] {
+        let mut row = [0; ROW];
+        row[..8].copy_from_slice(&self.hash.to_le_bytes());
+        row[8..16].copy_from_slice(&self.chain.to_le_bytes());
+        row[16..20].copy_from_slice(&self.group.to_le_bytes());
+        row[20..24].copy_from_slice(&self.block_size.to_le_bytes());
+        row[24..26].copy_from_slice(&self.worker.to_le_bytes());
+        row[26] = self.flags;
+        row
+    }
+
+    /// In schema 2, the same count in each of some media: nearly all rows.
+    #[inline]
+    fn write_plain(&self, media: u8, count: u16, out: &mut Vec<u8>) {
+        let mut row = self.fixed();
+        row[FIXED] = media;
+        let counts = media.count_ones() as usize * 2;
+        for two in row[FIXED + 1..][..counts].as_chunks_mut().0 {
+            *two = count.to_le_bytes();
+        }
+        out.extend_from_slice(&row[..FIXED + 1 + counts]);
+    }
+
     fn write(&self, schema: u32, out: &mut Vec<u8>) {
-        out.extend(self.hash.to_le_bytes());
-        out.extend(self.chain.to_le_bytes());
-        out.extend(self.group.to_le_bytes());
-        out.extend(self.block_size.to_le_bytes());
-        out.extend(self.worker.to_le_bytes());
-        out.push(self.flags);
+        out.extend_from_slice(&self.fixed()[..FIXED]);
         let sparse = schema == 2;
         if sparse {
             let bit = |(i, count): (usize, &u16)| u8::from(*count > 0) << i;

@@ -1,26 +1,39 @@
 //! Stored events: a block after the other, each with the chain that it ends.
 
-use super::ahead::{AHEAD, touch};
+use super::AHEAD;
 use super::chain::{Chain, MAX_SIZE};
 use super::lists::Holder;
 use super::node::{Block, Node};
 use super::slab::NONE;
-use super::table::Vacancy;
+use super::table::Added;
 use super::worker::Size;
 use super::{Index, Place, Stored, mix};
+use std::hint::black_box;
 use std::ops::Range;
 
-/// The chain before a block: its hash, and where it was seen; a prompt's start is nowhere.
-type Before = Option<(u64, u32)>;
+/// What the blocks of an event have in common.
+struct Storing {
+    lot: u16,
+    worker: u32,
+    /// Slot of the medium.
+    medium: usize,
+    /// Tokens of a block.
+    tokens: u32,
+    /// For a chain that nobody holds yet.
+    holder: Holder,
+    /// A block that was not there before; its key and its chain are missing.
+    fresh: Node,
+}
 
 /// What is known of some blocks before the first of them is stored.
 #[derive(Default)]
 struct Ahead {
     /// Keys in the table of nodes.
     keys: [u64; AHEAD],
-    /// The chain before the first, and those that the blocks end if nothing else
-    /// is known of them; none when tokens are unknown.
-    chains: Option<(u64, [u64; AHEAD])>,
+    /// The chain before the first; none when it or tokens are unknown.
+    before: Option<u64>,
+    /// Then the chains that the blocks end, if nothing else is known of them.
+    chains: [u64; AHEAD],
 }
 
 // === impl Stored ===
@@ -58,25 +71,24 @@ impl Index {
         if stored.token_hashes.is_some() {
             self.workers.note_size(worker, size);
         }
-        let mut before = match stored.parent {
-            None => Some((place.key.root ^ self.seed, NONE)),
-            Some(parent) => self.chain_of(lot, parent),
+        let parent = stored.parent.map(|hash| self.chain_of(lot, hash));
+        let mut before = match parent {
+            None => Some(place.key.root ^ self.seed),
+            Some(NONE) => None,
+            Some(parent) => {
+                let parent = self.chains.get_mut(parent);
+                if parent.size() != stored.block_size {
+                    parent.set_odd_child();
+                }
+                Some(parent.hash)
+            }
         };
+        let storing = self.storing(lot, worker, stored);
         let mut ahead = Ahead::default();
         for first in (0..stored.hashes.len()).step_by(AHEAD) {
             let last = (first + AHEAD).min(stored.hashes.len());
             self.read_ahead(lot, before, stored, first..last, &mut ahead);
-            let mut planned = ahead.chains.as_ref().map(|(parent, _)| *parent);
-            for (at, i) in (first..last).enumerate() {
-                let ends = ahead.chains.as_ref().map(|(_, chains)| chains[at]);
-                let chain = match before {
-                    Some((parent, _)) if planned == Some(parent) => ends,
-                    Some((parent, _)) => stored.chain(parent, i),
-                    None => None,
-                };
-                planned = ends;
-                before = self.store_block(lot, ahead.keys[at], chain, before, stored);
-            }
+            before = self.store_blocks(&storing, before, stored, first..last, &ahead);
             self.trim();
         }
         if self.workers.get(worker).nodes == 0 {
@@ -84,178 +96,177 @@ impl Index {
         }
     }
 
+    fn storing(&mut self, lot: u16, worker: u32, stored: &Stored<'_>) -> Storing {
+        let (medium, tokens) = (stored.medium.slot(), stored.block_size);
+        let fresh = Node::new(0, lot, self.recency.era());
+        let fresh = match self.lots.get_mut(lot).number(tokens) {
+            Some(size) => fresh.with_block(1 << medium, size, 1),
+            None => fresh.with_block(1 << medium, 0, 0),
+        };
+        Storing {
+            lot,
+            worker,
+            medium,
+            tokens,
+            holder: Holder::new(worker, 1 << medium),
+            fresh,
+        }
+    }
+
     /// Works out keys and chains of some blocks, and reads where they will be looked up.
-    #[inline]
+    #[inline(never)]
     fn read_ahead(
         &self,
         lot: u16,
-        before: Before,
+        before: Option<u64>,
         stored: &Stored<'_>,
         blocks: Range<usize>,
         ahead: &mut Ahead,
     ) {
         let hashes = &stored.hashes[blocks.clone()];
         let salt = self.lots.get(lot).salt;
-        let mut slots = [[&0; AHEAD]; 2];
-        for ((key, slot), hash) in ahead.keys.iter_mut().zip(&mut slots[0]).zip(hashes) {
+        let mut seen = 0;
+        for (key, hash) in ahead.keys.iter_mut().zip(hashes) {
             *key = mix::node_key(salt, *hash);
-            *slot = self.node_table.start(*key);
+            seen ^= self.node_table.start(*key);
         }
         let known = stored.token_hashes.is_some_and(|t| t.len() >= blocks.end);
-        ahead.chains = before.filter(|_| known).map(|(parent, _)| {
-            let (mut chains, mut chain) = ([0; AHEAD], parent);
-            for ((at, slot), i) in chains.iter_mut().zip(&mut slots[1]).zip(blocks) {
+        ahead.before = before.filter(|_| known);
+        if let Some(mut chain) = ahead.before {
+            for (at, i) in ahead.chains.iter_mut().zip(blocks) {
                 chain = stored.chain(chain, i).unwrap_or(chain);
                 *at = chain;
-                *slot = self.chain_table.start(chain);
+                seen ^= self.chain_table.start(chain);
             }
-            (parent, chains)
-        });
-        touch(slots.as_flattened());
+        }
+        black_box(seen);
     }
 
-    /// The chain that a block of a lot ends.
-    fn chain_of(&self, lot: u16, hash: u64) -> Before {
+    /// Stores some blocks; returns the chain that the last one ends.
+    #[inline(never)]
+    fn store_blocks(
+        &mut self,
+        storing: &Storing,
+        mut before: Option<u64>,
+        stored: &Stored<'_>,
+        blocks: Range<usize>,
+        ahead: &Ahead,
+    ) -> Option<u64> {
+        let (mut planned, held) = (ahead.before, self.nodes.len());
+        let prepared = ahead.keys.iter().zip(&ahead.chains);
+        for ((key, ends), i) in prepared.zip(blocks) {
+            let chain = match before {
+                Some(parent) if planned == Some(parent) => Some(*ends),
+                Some(parent) => stored.chain(parent, i),
+                None => None,
+            };
+            planned = planned.map(|_| *ends);
+            let at = self.store_block(storing, *key, chain);
+            before = None;
+            if at != NONE {
+                let chain = self.chains.get_mut(at);
+                // Known from before, in another size: the next one follows it.
+                if chain.size() != storing.tokens {
+                    chain.set_odd_child();
+                }
+                before = Some(chain.hash);
+            }
+        }
+        let new = self.nodes.len() - held;
+        self.workers.get_mut(storing.worker).nodes += new;
+        self.recency.stored(new);
+        before
+    }
+
+    /// The chain that a block of a lot ends; [`NONE`] when it is unknown.
+    fn chain_of(&self, lot: u16, hash: u64) -> u32 {
         let key = mix::node_key(self.lots.get(lot).salt, hash);
-        match self.nodes.get(self.node(lot, key)?).chain() {
-            NONE => None,
-            at => Some((self.chains.get(at).hash, at)),
-        }
+        let node = self.node(lot, key);
+        node.map_or(NONE, |node| self.nodes.get(node).chain())
     }
 
-    /// One block of a stored event; returns the chain that it ends.
-    #[inline]
-    fn store_block(
-        &mut self,
-        lot: u16,
-        key: u64,
-        chain: Option<u64>,
-        before: Before,
-        stored: &Stored<'_>,
-    ) -> Before {
-        let nodes = &self.nodes;
-        let is = |at| nodes.get(at).key == key;
-        match self.node_table.find_or_reserve(key, is) {
-            Ok(at) => self.store_again(lot, at, chain, before, stored),
-            Err(vacancy) => self.store_new(lot, key, vacancy, chain, before, stored),
-        }
-    }
-
-    #[inline]
-    fn store_new(
-        &mut self,
-        lot: u16,
-        key: u64,
-        vacancy: Vacancy,
-        chain: Option<u64>,
-        before: Before,
-        stored: &Stored<'_>,
-    ) -> Before {
-        let Some(at) = self.nodes.take() else {
-            self.counts.refused += 1;
-            return None;
-        };
-        self.node_table.fill(vacancy, key, at);
-        let slot = stored.medium.slot();
-        let holder = self.holder(lot, 1 << slot);
-        let ends = self.hold(chain, before, holder, stored.block_size);
-        let node = Node::new(key, lot, self.recency.era());
-        let node = node.with_chain(ends.map_or(NONE, |(_, at)| at));
-        let size = self.lots.get_mut(lot).number(stored.block_size);
-        *self.nodes.get_mut(at) = match size {
-            Some(size) => node.with_block(1 << slot, size, 1),
-            None => {
-                let block = Block::of(1 << slot, 1, stored.block_size);
-                self.rich.insert(at, block);
-                node.with_block(1 << slot, 0, 0)
+    /// One block of a stored event; returns the chain that it ends, or [`NONE`].
+    #[inline(never)]
+    fn store_block(&mut self, storing: &Storing, key: u64, chain: Option<u64>) -> u32 {
+        let at = match self.node_table.find_or_add(key, &mut self.nodes) {
+            Added::New(at) => at,
+            Added::Known(at) => return self.store_again(storing, at, chain),
+            Added::Full => {
+                self.counts.refused += 1;
+                return NONE;
             }
         };
-        self.workers.get_mut(holder.worker()).nodes += 1;
-        self.recency.stored();
+        let ends = self.hold(chain, storing.holder, storing.tokens);
+        let node = storing.fresh.with_chain(ends);
+        *self.nodes.get_mut(at) = node.with_key(key);
+        if node.references().is_none() {
+            let block = Block::of(1 << storing.medium, 1, storing.tokens);
+            self.rich.insert(at, block);
+        }
         ends
     }
 
     /// One more reference to a block that is there.
-    fn store_again(
-        &mut self,
-        lot: u16,
-        at: u32,
-        chain: Option<u64>,
-        before: Before,
-        stored: &Stored<'_>,
-    ) -> Before {
+    #[inline(never)]
+    fn store_again(&mut self, storing: &Storing, at: u32, chain: Option<u64>) -> u32 {
         let node = *self.nodes.get(at);
+        let lot = storing.lot;
         if node.lot() != lot {
             self.counts.refused += 1;
-            return None;
+            return NONE;
         }
         let mut block = self.block(at);
         if block.size == 0 {
-            block.size = stored.block_size;
+            block.size = storing.tokens;
         }
-        let count = &mut block.counts[stored.medium.slot()];
+        let count = &mut block.counts[storing.medium];
         *count = count.saturating_add(1);
         let [old, new] = [node.media(), block.media()].map(|media| self.holder(lot, media));
         // Its era is renewed when its turn to go has come, not now.
         let mut node = node.with_used(true);
-        let ends = match node.chain() {
-            NONE => {
-                let ends = self.hold(chain, before, new, stored.block_size);
-                if let Some((_, chain)) = ends {
-                    node = node.with_chain(chain);
-                    block.size = stored.block_size;
-                }
-                ends
+        if node.chain() == NONE {
+            node = node.with_chain(self.hold(chain, new, storing.tokens));
+            if node.chain() != NONE {
+                block.size = storing.tokens;
             }
-            chain => {
-                self.change_holder(chain, old, new);
-                Some((self.chains.get(chain).hash, chain))
-            }
-        };
+        } else {
+            self.change_holder(node.chain(), old, new);
+        }
         *self.nodes.get_mut(at) = node;
         self.set_block(at, &block);
-        ends
+        node.chain()
     }
 
-    /// Adds a holder to a chain, if one is known, which it makes if need be. Returns it;
-    /// none when there is no room.
+    /// Adds a holder to a chain, if one is known. Returns it, or [`NONE`].
     #[inline]
-    fn hold(&mut self, hash: Option<u64>, before: Before, holder: Holder, size: u32) -> Before {
-        let held = hash.and_then(|hash| Some((hash, self.add_holder(hash, holder, size)?)));
-        self.counts.unchained += u64::from(held.is_none());
-        if held.is_some()
-            && let Some((parent_hash, parent)) = before
-            && parent != NONE
-        {
-            // The slot may have been evicted since and hold another chain.
-            let parent = self.chains.get_mut(parent);
-            if parent.hash == parent_hash && parent.size() != size {
-                parent.set_odd_child();
-            }
-        }
+    fn hold(&mut self, hash: Option<u64>, holder: Holder, size: u32) -> u32 {
+        let held = hash.map_or(NONE, |hash| self.add_holder(hash, holder, size));
+        self.counts.unchained += u64::from(held == NONE);
         held
     }
 
-    /// The same for a chain that is known.
-    #[inline]
-    pub(super) fn add_holder(&mut self, hash: u64, holder: Holder, size: u32) -> Option<u32> {
-        let chains = &self.chains;
-        let is = |at| chains.get(at).hash == hash;
-        match self.chain_table.find_or_reserve(hash, is) {
-            Ok(at) => {
-                let chain = self.chains.get_mut(at);
-                let mut holders = chain.holders();
-                let added = self.lists.add(&mut holders, holder);
-                chain.set_holders(holders);
-                added.then_some(at)
-            }
-            Err(_) if size > MAX_SIZE => None,
-            Err(vacancy) => {
-                let at = self.chains.take()?;
-                self.chain_table.fill(vacancy, hash, at);
-                *self.chains.get_mut(at) = Chain::new(hash, holder, size);
-                Some(at)
-            }
+    /// The same for a chain that is known, made if need be; [`NONE`] when there is no room.
+    #[inline(never)]
+    pub(super) fn add_holder(&mut self, hash: u64, holder: Holder, size: u32) -> u32 {
+        if size > MAX_SIZE {
+            return NONE;
         }
+        match self.chain_table.find_or_add(hash, &mut self.chains) {
+            Added::Known(at) => self.join_holders(at, holder),
+            Added::New(at) => {
+                *self.chains.get_mut(at) = Chain::new(hash, holder, size);
+                at
+            }
+            Added::Full => NONE,
+        }
+    }
+
+    #[inline(never)]
+    fn join_holders(&mut self, at: u32, holder: Holder) -> u32 {
+        let chain = self.chains.get_mut(at);
+        let mut holders = chain.holders();
+        let added = self.lists.add(&mut holders, holder);
+        chain.set_holders(holders);
+        if added { at } else { NONE }
     }
 }

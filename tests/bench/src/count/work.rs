@@ -28,6 +28,10 @@ pub enum Part {
     Find,
     /// The same, native.
     FindNative,
+    /// State of the index in wasm, in pieces.
+    Snapshot,
+    /// Such pieces into another one.
+    Restore,
 }
 
 /// Does a part's work.
@@ -45,6 +49,9 @@ const DECODED: usize = 16_000;
 /// Blocks that the engine holds, and batches that it publishes then.
 const CAPACITY: usize = 8_192;
 const STEADY: usize = 500;
+/// Sources that are handed over, and blocks of each.
+const SOURCES: usize = 16;
+const MOVED: usize = 1_024;
 /// Lookups.
 const FOUND: usize = 200;
 
@@ -64,6 +71,8 @@ pub fn run(args: &Args) -> Result<()> {
         Part::ApplyNative => feed(Native::new(1)?, false),
         Part::Find => find(wasm(&args.cache)?),
         Part::FindNative => find(Native::new(1)?),
+        Part::Snapshot => hand_over(&args.cache, true),
+        Part::Restore => hand_over(&args.cache, false),
     }
 }
 
@@ -83,6 +92,7 @@ impl Part {
             Self::Boundary => "batch of 64 blocks",
             Self::Apply | Self::ApplyNative => "block stored or removed",
             Self::Find | Self::FindNative => "lookup",
+            Self::Snapshot | Self::Restore => "block held",
         }
     }
 
@@ -93,6 +103,7 @@ impl Part {
             Self::Boundary => STEADY,
             Self::Apply | Self::ApplyNative => STEADY * 64,
             Self::Find | Self::FindNative => FOUND,
+            Self::Snapshot | Self::Restore => SOURCES * MOVED,
         };
         many as u64
     }
@@ -162,5 +173,48 @@ fn find(mut side: impl Plugged) -> Result<()> {
         Ok(())
     })?;
     ensure!(rows > 0, "nothing was found");
+    Ok(())
+}
+
+/// Counts one half of a handover, the other half happens all the same.
+fn hand_over(cache: &Path, from: bool) -> Result<()> {
+    let stream = Stream::uniform(SOURCES, MOVED, 0);
+    let component = Component::counted(cache)?;
+    let (mut old, mut new) = (component.instance()?, component.instance()?);
+    let mut feeder = Feeder::default();
+    for source in 0..SOURCES {
+        old.join(source)?;
+        new.join(source)?;
+    }
+    for (at, (source, payload)) in stream.payloads.iter().enumerate() {
+        let batch = feeder.decode(&old, *source, at as u64, payload, false)?;
+        old.feed(std::slice::from_ref(&batch))?;
+    }
+    for source in 0..SOURCES {
+        let mut pieces = Vec::new();
+        let mut take = || old.snapshot(source).map(|all| pieces = all);
+        if from {
+            collected(&mut take)?;
+        } else {
+            take()?;
+        }
+        let mut put = || {
+            pieces
+                .iter()
+                .try_for_each(|piece| new.restore(source, piece))
+        };
+        if from {
+            put()?;
+        } else {
+            collected(&mut put)?;
+        }
+    }
+    let prompt = stream.probes.first().map(|probe| probe.tokens.clone());
+    let prompt = prompt.unwrap_or_default();
+    let (found, known) = (new.find_tokens(prompt.clone())?, old.find_tokens(prompt)?);
+    ensure!(
+        found == known && !found.is_empty(),
+        "the state is not the same"
+    );
     Ok(())
 }
