@@ -33,8 +33,8 @@ fn start(on_failure: &str) -> (Vec<Hand>, Daemon) {
 
 /// A batch that needs more memory than there is.
 fn huge() -> Vec<u8> {
-    let hashes: Vec<u64> = (100..60_100).collect();
-    let tokens: Vec<u32> = (0..240_000).collect();
+    let hashes: Vec<u64> = (100..240_100).collect();
+    let tokens: Vec<u32> = (0..960_000).collect();
     batch(&[stored(&tokens, &hashes)])
 }
 
