@@ -151,7 +151,7 @@ fn run(part: Part, rounds: usize, peer: &mut Option<Peer>) -> Result<Vec<Row>> {
         Part::Decode => parts::decode::run,
         Part::Index => parts::index::run,
         Part::Lookup => parts::lookup::run,
-        Part::Growth => parts::growth::run,
+        Part::Growth => return parts::growth::run(rounds),
         Part::Wasm => return parts::wasm::run(rounds),
         Part::Path => return parts::path::run(rounds),
         Part::Shards => return parts::shards::run(rounds),

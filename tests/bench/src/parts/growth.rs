@@ -38,7 +38,7 @@ struct Source {
 }
 
 /// Rounds in full: a round is one fill.
-pub fn run(rounds: usize, peer: &mut Peer) -> Result<Vec<Row>> {
+pub fn run(rounds: usize) -> Result<Vec<Row>> {
     let limits = Limits {
         memory_bytes: 4 << 30,
         deadline_ms: 10_000,
@@ -74,6 +74,8 @@ pub fn run(rounds: usize, peer: &mut Peer) -> Result<Vec<Row>> {
     }
     eprintln!("growth: the peer, {PEER} pairs");
     let stream = stored(PEER);
+    // One of its own: memory that was used before would not grow.
+    let mut peer = Peer::start()?;
     peer.load(&stream, SHAPE.tokens)?;
     let indexed = peer.index()?;
     ensure!(
