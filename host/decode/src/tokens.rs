@@ -155,32 +155,31 @@ fn read_ints(r: &mut Reader<'_>, out: &mut Vec<u32>, count: usize) -> Result<usi
     Ok(read)
 }
 
-/// Bytes that [`fast_ints`] looks at in one step.
-const WINDOW: usize = 16;
+/// Bytes that [`fast_ints`] looks at in one step: as many as four numbers take, and what is
+/// read beyond them.
+const WINDOW: usize = 24;
 
 /// Reads unsigned numbers of up to 32 bits while at least [`WINDOW`] bytes remain.
 /// Returns how many, and how many bytes they took.
 #[inline]
 fn fast_ints(bytes: &[u8], out: &mut [u32]) -> (usize, usize) {
-    let mut at = 0;
-    let mut got = 0;
-    while got < out.len() {
+    let (mut at, mut got) = (0, 0);
+    while let Some(slots) = out.get_mut(got..).filter(|slots| !slots.is_empty()) {
         let Some((window, _)) = bytes
             .get(at..)
             .and_then(|b| b.split_first_chunk::<WINDOW>())
         else {
             break;
         };
-        if let Some((two, used)) = two_ints(window)
-            && let Some(slots) = out.get_mut(got..got + 2)
+        if let Some(slots) = slots.first_chunk_mut::<4>()
+            && let Some(used) = four_ints(window, slots)
         {
-            slots.copy_from_slice(&two);
-            got += 2;
+            got += 4;
             at += used;
             continue;
         }
         let [marker, b, c, d, e, ..] = *window;
-        let Some(slot) = out.get_mut(got) else { break };
+        let Some(slot) = slots.first_mut() else { break };
         (*slot, at) = match marker {
             0x00..=0x7f => (u32::from(marker), at + 1),
             0xcc => (u32::from(b), at + 2),
@@ -193,27 +192,41 @@ fn fast_ints(bytes: &[u8], out: &mut [u32]) -> (usize, usize) {
     (got, at)
 }
 
-/// Two numbers of 16 or 32 bits in a row, `cd` or `ce`: what vocabularies above 65,536
+/// Four numbers of 16 or 32 bits in a row, `cd` or `ce`: what vocabularies above 65,536
 /// produce. The widths alternate at random: a branch on them could not be predicted, and
-/// what the next step waits for is a load, and few instructions for two numbers.
+/// what the next step waits for is one load for two numbers.
 #[inline]
-fn two_ints(window: &[u8; WINDOW]) -> Option<([u32; 2], usize)> {
-    let [w0, w1, w2, w3, w4, w5, w6, w7, ..] = *window;
-    let first = u64::from_le_bytes([w0, w1, w2, w3, w4, w5, w6, w7]);
+fn four_ints(window: &[u8; WINDOW], out: &mut [u32; 4]) -> Option<usize> {
+    let (a, b, second) = two_ints(window, 0)?;
+    let (c, d, end) = two_ints(window, second)?;
+    *out = [a, b, c, d];
+    Some(end)
+}
+
+/// Two of them from `at` on, and where the next one begins.
+#[inline]
+fn two_ints(window: &[u8; WINDOW], at: usize) -> Option<(u32, u32, usize)> {
+    let word = |at: usize| window.get(at..)?.first_chunk::<8>();
+    let first = u64::from_le_bytes(*word(at)?);
     // The second bit tells `ce` from `cd`: two bytes more.
     let more = first & 2;
     let second = first >> (24 + 8 * more);
-    if (first as u8).wrapping_sub(0xcd) > 1 || (second as u8).wrapping_sub(0xcd) > 1 {
+    if !is_number(first) || !is_number(second) {
         return None;
     }
     let more_of_second = second & 2;
-    let behind = window.get(3 + more as usize..)?.first_chunk::<8>()?;
-    let number = |word: u64, more: u64| (word << 8 >> (48 - 8 * more)) as u32;
-    let numbers = [
-        number(first.swap_bytes(), more),
-        number(u64::from_be_bytes(*behind), more_of_second),
-    ];
-    Some((numbers, (6 + more + more_of_second) as usize))
+    let behind = at + 3 + more as usize;
+    let number = |word: u64, more: u64| ((word >> 8) as u32).swap_bytes() >> (16 - 8 * more);
+    let numbers = (
+        number(first, more),
+        number(u64::from_le_bytes(*word(behind)?), more_of_second),
+    );
+    Some((numbers.0, numbers.1, behind + 3 + more_of_second as usize))
+}
+
+#[inline]
+fn is_number(word: u64) -> bool {
+    (word as u8).wrapping_sub(0xcd) <= 1
 }
 
 // === impl Shape ===
