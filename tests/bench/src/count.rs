@@ -4,8 +4,10 @@
 //! penstock-bench count ── for each part ──> valgrind ── penstock-bench counted PART
 //!   instructions.toml <── a block, batch or lookup ── what it counted in `collected`
 //! ```
-//! Callgrind counts what runs within [`collected`], compiled Wasm included; input, seeds and the
-//! order of everything are fixed, and the machine it imitates has the same features everywhere.
+//! Callgrind counts what runs within [`collected`], compiled Wasm included. Input and order are
+//! fixed, and so are seeds, but for those of the native index, which move its counts by less than
+//! 1 %. The baseline is for x86-64 with AVX2 and the C library of Debian 12: on another
+//! architecture counts are shown and not compared.
 
 mod valgrind;
 mod work;
@@ -52,6 +54,9 @@ struct Count {
 
 /// Of the baseline, either way.
 const BOUND_PERCENT: f64 = 5.0;
+
+/// Other machines have other instructions.
+const COMPARED: bool = cfg!(target_arch = "x86_64");
 
 const HEAD: &str = "\
 # Instructions of one block, batch or lookup: `cargo xtask bench count` compares them with what it
@@ -135,7 +140,7 @@ impl Count {
             instructions,
             baseline: baseline.copied(),
             change_percent: change,
-            ok: change.is_some_and(|change| change.abs() <= BOUND_PERCENT),
+            ok: !COMPARED || change.is_some_and(|change| change.abs() <= BOUND_PERCENT),
         }
     }
 }

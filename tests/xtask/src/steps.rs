@@ -185,6 +185,7 @@ fn go(part: Part) -> Result<()> {
             run("cargo", &tests)
         }
         Part::Count => {
+            plugins()?;
             programs()?;
             let bench = setup::target().join("release/penstock-bench");
             run(&bench.display().to_string(), &["count"])

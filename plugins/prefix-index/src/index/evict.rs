@@ -71,7 +71,7 @@ impl Recency {
         self.era
     }
 
-    /// Nodes were stored, fewer than an era has or in one go.
+    /// Nodes were stored. At most one era ends, however many they are.
     #[inline]
     pub(super) fn stored(&mut self, nodes: u32) {
         self.left = match self.left.checked_sub(nodes.into()) {

@@ -31,10 +31,16 @@ impl Lot {
         self.sizes.get(number).copied().unwrap_or(0)
     }
 
-    /// The number of a size; none: there are too many.
+    /// The number of a size, if it has one.
+    #[inline]
+    pub(super) fn known(&self, size: u32) -> Option<usize> {
+        self.sizes.iter().position(|known| *known == size)
+    }
+
+    /// The same, a new one if need be; none: there are too many.
     #[inline]
     pub(super) fn number(&mut self, size: u32) -> Option<usize> {
-        let known = self.sizes.iter().position(|known| *known == size);
+        let known = self.known(size);
         if known.is_none() && self.sizes.len() < SIZES {
             self.sizes.push(size);
             return Some(self.sizes.len() - 1);

@@ -7,8 +7,7 @@
 //!                                               |  chain, once known
 //! chains   chain hash -> holders: (worker, media) side by side
 //! ```
-//! Nodes and chains are 16 bytes each in a slab, and 6 to 9 in a table, which is 64 to 85 %
-//! full; one holder fits into the chain, several are in a list.
+//! Nodes and chains are 16 bytes each in a slab, and about 8 in a table; one holder fits into the chain, several are in a list.
 //!
 //! **Chains.** The chain hash of a block stands for all tokens from the prompt's
 //! start to the block's end: it mixes the parent's chain hash with the block's
@@ -313,7 +312,12 @@ impl Index {
         if self.workers.get(worker).lots.len() >= MAX_GROUPS {
             return None;
         }
-        let lot = self.lots.make(self.seed, worker, group)?;
+        let Some(lot) = self.lots.make(self.seed, worker, group) else {
+            if self.workers.get(worker).nodes == 0 {
+                self.idle.push(worker);
+            }
+            return None;
+        };
         self.workers.get_mut(worker).lots.push(lot);
         Some(lot)
     }

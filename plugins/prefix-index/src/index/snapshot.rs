@@ -45,7 +45,7 @@ const MOST: usize = 1 << 20;
 
 const MAGIC: &[u8; 4] = b"pxst";
 
-/// Instead of a worker, which count from 1: the lot is another source's.
+/// Instead of a worker's number in the head, plus 1: the lot is another source's.
 const OTHER: u16 = 0;
 
 /// Nodes that are looked at together.
@@ -106,7 +106,7 @@ impl Index {
         let last = first.saturating_add(SLOTS).min(end);
         // The worker of each lot, as the head counts them, but from 1.
         let mut lots = vec![OTHER; self.lots.numbers()];
-        for (i, worker) in (1u16..).zip(&workers) {
+        for (worker, i) in workers.iter().zip(1u16..) {
             for lot in &self.workers.get(*worker).lots {
                 lots[usize::from(*lot)] = i;
             }

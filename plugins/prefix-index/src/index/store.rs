@@ -23,6 +23,8 @@ struct Storing {
     holder: Holder,
     /// A block that was not there before; its key and its chain are missing.
     fresh: Node,
+    /// The lot knows the size, or was asked to.
+    sized: bool,
 }
 
 /// What is known of some blocks before the first of them is stored.
@@ -77,18 +79,19 @@ impl Index {
             Some(NONE) => None,
             Some(parent) => {
                 let parent = self.chains.get_mut(parent);
-                if parent.size() != stored.block_size {
+                if parent.size() != stored.block_size && stored.token_hashes.is_some() {
                     parent.set_odd_child();
                 }
                 Some(parent.hash)
             }
         };
-        let storing = self.storing(lot, worker, stored);
+        let mut storing = self.storing(lot, worker, stored);
         let mut ahead = Ahead::default();
         for first in (0..stored.hashes.len()).step_by(AHEAD) {
             let last = (first + AHEAD).min(stored.hashes.len());
             self.read_ahead(lot, before, stored, first..last, &mut ahead);
-            before = self.store_blocks(&storing, before, stored, first..last, &ahead);
+            storing.fresh = storing.fresh.with_era(self.recency.era());
+            before = self.store_blocks(&mut storing, before, stored, first..last, &ahead);
             self.trim();
         }
         if self.workers.get(worker).nodes == 0 {
@@ -96,20 +99,27 @@ impl Index {
         }
     }
 
-    fn storing(&mut self, lot: u16, worker: u32, stored: &Stored<'_>) -> Storing {
+    fn storing(&self, lot: u16, worker: u32, stored: &Stored<'_>) -> Storing {
         let (medium, tokens) = (stored.medium.slot(), stored.block_size);
         let fresh = Node::new(0, lot, self.recency.era());
-        let fresh = match self.lots.get_mut(lot).number(tokens) {
-            Some(size) => fresh.with_block(1 << medium, size, 1),
-            None => fresh.with_block(1 << medium, 0, 0),
-        };
+        let size = self.lots.get(lot).known(tokens);
         Storing {
             lot,
             worker,
             medium,
             tokens,
             holder: Holder::new(worker, 1 << medium),
-            fresh,
+            fresh: fresh.with_block(1 << medium, size.unwrap_or(0), size.map_or(0, |_| 1)),
+            sized: size.is_some(),
+        }
+    }
+
+    /// The first new block of a size that the lot does not know.
+    #[cold]
+    fn size_up(&mut self, storing: &mut Storing) {
+        storing.sized = true;
+        if let Some(size) = self.lots.get_mut(storing.lot).number(storing.tokens) {
+            storing.fresh = storing.fresh.with_block(1 << storing.medium, size, 1);
         }
     }
 
@@ -146,7 +156,7 @@ impl Index {
     #[inline(never)]
     fn store_blocks(
         &mut self,
-        storing: &Storing,
+        storing: &mut Storing,
         mut before: Option<u64>,
         stored: &Stored<'_>,
         blocks: Range<usize>,
@@ -166,7 +176,7 @@ impl Index {
             if at != NONE {
                 let chain = self.chains.get_mut(at);
                 // Known from before, in another size: the next one follows it.
-                if chain.size() != storing.tokens {
+                if chain.size() != storing.tokens && stored.token_hashes.is_some() {
                     chain.set_odd_child();
                 }
                 before = Some(chain.hash);
@@ -187,7 +197,7 @@ impl Index {
 
     /// One block of a stored event; returns the chain that it ends, or [`NONE`].
     #[inline(never)]
-    fn store_block(&mut self, storing: &Storing, key: u64, chain: Option<u64>) -> u32 {
+    fn store_block(&mut self, storing: &mut Storing, key: u64, chain: Option<u64>) -> u32 {
         let at = match self.node_table.find_or_add(key, &mut self.nodes) {
             Added::New(at) => at,
             Added::Known(at) => return self.store_again(storing, at, chain),
@@ -196,6 +206,9 @@ impl Index {
                 return NONE;
             }
         };
+        if !storing.sized {
+            self.size_up(storing);
+        }
         let ends = self.hold(chain, storing.holder, storing.tokens);
         let node = storing.fresh.with_chain(ends);
         *self.nodes.get_mut(at) = node.with_key(key);

@@ -1,16 +1,21 @@
 //! A hash table from mixed 64-bit keys to slab indices.
 //!
 //! ```text
-//! bucket, a cache line: 12 tags of 8 bits | 32 bits: how many passed by | 12 indices
+//! bucket, a cache line: 12 tags of 8 bits | 8 counts of 4 bits: who passed by | 12 indices
 //! ```
 //! A key's tag and index are in its home bucket, or in the next one with room; the slab behind
-//! the table holds the key itself and settles doubts. A bucket knows how many entries found
-//! no room in it: where there are none, a search ends. Tags are compared all at once, and
-//! nearly always the first bucket is all there is to see, so that there is no loop on the way.
+//! the table holds the key itself and settles doubts. Tags are compared all at once. A bucket
+//! counts the entries that found no room in it, by a part of their tags: where there are none like
+//! the one looked for, a search ends. So nearly always the first bucket is all there is to
+//! see, and there is no loop on the way. Nothing is moved when an entry goes; a count that has
+//! come to 15 stays there until the shard grows.
 //!
-//! The table comes in shards, so that no single call pays for growing all of it. They are 64 to
-//! 85 % full however many entries there are: a key's home is its part of all keys, so a shard
-//! grows by a third.
+//! The table comes in shards, so that no single call pays for growing all of it. A key's home is
+//! its part of all keys, so a shard may be of any size: large ones grow by a third when they
+//! are 80 % full, small ones by half.
+
+#[cfg(all(target_arch = "wasm32", not(target_feature = "simd128")))]
+compile_error!("built without simd128: RUSTFLAGS replaces what .cargo/config.toml says");
 
 use super::slab::{NONE, Slab, Slot};
 use wide::u8x16;
@@ -19,11 +24,13 @@ const SHARD_BITS: u32 = 8;
 const SHARDS: usize = 1 << SHARD_BITS;
 /// Indices in a bucket.
 const SLOTS: usize = 12;
-/// Entries that five buckets take before a shard grows: 85 % of their slots.
-const OF_FIVE: usize = 51;
+/// Entries that five buckets take before a shard grows: 80 % of their slots.
+const OF_FIVE: usize = 48;
 /// Shards of so many buckets grow by a third, smaller ones by half.
 const LARGE: usize = 64;
-/// Buckets behind the homes of a shard.
+/// The most that is counted.
+const MANY: u32 = 15;
+/// Buckets behind the homes of a shard, and so many more when they are full.
 const SPARE: usize = 4;
 
 /// The table. Keys must be mixed already.
@@ -56,14 +63,14 @@ struct Shard {
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    /// 0 in empty slots. The last four are the number of those that passed by.
+    /// 0 in empty slots. The last four are the counts.
     tags: [u8; 16],
     at: [u32; SLOTS],
 }
 
 /// Some slots of a bucket, a bit each.
 #[derive(Clone, Copy)]
-struct Slots(u32);
+struct Matches(u32);
 
 #[inline]
 fn shard_of(key: u64) -> usize {
@@ -76,15 +83,21 @@ fn tag_of(key: u64) -> u8 {
     ((key >> 32) as u8).max(1)
 }
 
-// === impl Slots ===
+/// Where in a bucket's word those are counted that share some bits with this tag.
+#[inline]
+fn class(tag: u8) -> u32 {
+    u32::from(tag % 8) * 4
+}
 
-impl Slots {
+// === impl Matches ===
+
+impl Matches {
     #[inline]
     fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The first one; of none, any.
+    /// The first one. Of none it is some slot: ask before, or look what is in it.
     #[inline]
     fn first(self) -> usize {
         (self.0.trailing_zeros() as usize).min(SLOTS - 1)
@@ -101,9 +114,9 @@ impl Slots {
 impl Bucket {
     /// The slots with a tag.
     #[inline]
-    fn with(&self, tag: u8) -> Slots {
+    fn with(&self, tag: u8) -> Matches {
         let same = u8x16::from(self.tags).simd_eq(u8x16::splat(tag));
-        Slots(same.to_bitmask() & ((1 << SLOTS) - 1))
+        Matches(same.to_bitmask() & ((1 << SLOTS) - 1))
     }
 
     /// The slot of an index whose tag this is.
@@ -125,14 +138,26 @@ impl Bucket {
         self.at[slot] = at;
     }
 
-    /// Entries that found no room here.
-    #[inline]
     fn passed(&self) -> u32 {
         let [.., a, b, c, d] = self.tags;
         u32::from_le_bytes([a, b, c, d])
     }
 
-    fn set_passed(&mut self, passed: u32) {
+    /// Whether entries with a tag like this one may have found no room here.
+    #[inline]
+    fn passed_by(&self, tag: u8) -> bool {
+        self.passed() >> class(tag) & MANY != 0
+    }
+
+    /// One more of them, or one less.
+    fn count(&mut self, tag: u8, more: bool) {
+        let (passed, shift) = (self.passed(), class(tag));
+        let passed = match (passed >> shift & MANY, more) {
+            // Nobody knows how many they were.
+            (MANY, _) | (0, false) => passed,
+            (_, true) => passed + (1 << shift),
+            (_, false) => passed - (1 << shift),
+        };
         self.tags[SLOTS..].copy_from_slice(&passed.to_le_bytes());
     }
 }
@@ -157,33 +182,31 @@ impl Shard {
                 }
                 slots = slots.rest();
             }
-            if bucket.passed() == 0 {
+            if !bucket.passed_by(tag_of(key)) {
                 break;
             }
         }
         None
     }
 
-    /// False when there is no room behind its home.
+    /// Into the first bucket with room, a new one if need be: keys that share a home must
+    /// not make the shard grow.
     #[inline(never)]
-    fn put(&mut self, key: u64, at: u32) -> bool {
+    fn put(&mut self, key: u64, at: u32) {
         let home = self.home(key);
-        let mut buckets = self.buckets.iter_mut().enumerate().skip(home);
-        let bucket = buckets.find_map(|(n, bucket)| {
-            let free = bucket.with(0);
-            let found = !free.is_empty();
-            if found {
-                bucket.set(free.first(), tag_of(key), at);
-            }
-            found.then_some(n)
-        });
-        let Some(bucket) = bucket else {
-            return false;
-        };
-        for passed in &mut self.buckets[home..bucket] {
-            passed.set_passed(passed.passed() + 1);
+        let mut buckets = self.buckets.iter().enumerate().skip(home);
+        let found = buckets.find(|(_, bucket)| !bucket.with(0).is_empty());
+        let number = found.map_or(self.buckets.len(), |(number, _)| number);
+        if number == self.buckets.len() {
+            let mut more = std::mem::take(&mut self.buckets).into_vec();
+            more.resize(number + SPARE, Bucket::default());
+            self.buckets = more.into_boxed_slice();
         }
-        true
+        for passed in &mut self.buckets[home..number] {
+            passed.count(tag_of(key), true);
+        }
+        let bucket = &mut self.buckets[number];
+        bucket.set(bucket.with(0).first(), tag_of(key), at);
     }
 
     /// As [`Table::find_or_add`], when the home has no room, or is not all there is to see.
@@ -195,9 +218,7 @@ impl Shard {
         let Some(at) = slab.take() else {
             return Added::Full;
         };
-        while !self.put(key, at) {
-            self.grow(slab);
-        }
+        self.put(key, at);
         self.len += 1;
         Added::New(at)
     }
@@ -212,7 +233,7 @@ impl Shard {
             };
             self.buckets[bucket].set(slot, 0, 0);
             for passed in &mut self.buckets[home..bucket] {
-                passed.set_passed(passed.passed() - 1);
+                passed.count(tag_of(key), false);
             }
             self.len -= 1;
             return;
@@ -224,22 +245,19 @@ impl Shard {
     #[inline(never)]
     fn grow<T: Slot>(&mut self, slab: &Slab<T>) {
         let old = std::mem::take(&mut self.buckets);
-        let mut homes = self.homes as usize;
-        loop {
-            let more = if homes < LARGE { homes / 2 } else { homes / 3 };
-            homes += more.max(2);
-            self.homes = homes as u64;
-            self.most = homes * OF_FIVE / 5;
-            let buckets = homes + (homes / 2).clamp(1, SPARE);
-            self.buckets = vec![Bucket::default(); buckets].into_boxed_slice();
-            if old.iter().all(|bucket| self.take_over(bucket, slab)) {
-                return;
-            }
+        let homes = self.homes as usize;
+        let more = if homes < LARGE { homes / 2 } else { homes / 3 };
+        let homes = homes + more.max(2);
+        self.homes = homes as u64;
+        self.most = homes * OF_FIVE / 5;
+        let buckets = homes + (homes / 2).clamp(1, SPARE);
+        self.buckets = vec![Bucket::default(); buckets].into_boxed_slice();
+        for bucket in &old {
+            self.take_over(bucket, slab);
         }
     }
 
-    /// False when there is no room.
-    fn take_over<T: Slot>(&mut self, old: &Bucket, slab: &Slab<T>) -> bool {
+    fn take_over<T: Slot>(&mut self, old: &Bucket, slab: &Slab<T>) {
         // All keys first, so that their cache misses overlap.
         let keys = old.at.map(|at| slab.seen(at).map_or(0, Slot::key));
         let empty = old.with(0).0;
@@ -248,13 +266,11 @@ impl Shard {
             let home = self.home(key);
             let bucket = &mut self.buckets[home];
             let free = bucket.with(0);
-            if !free.is_empty() {
-                bucket.set(free.first(), tag_of(key), at);
-            } else if !self.put(key, at) {
-                return false;
+            match free.is_empty() {
+                true => self.put(key, at),
+                false => bucket.set(free.first(), tag_of(key), at),
             }
         }
-        true
     }
 }
 
@@ -299,7 +315,7 @@ impl Table {
         if !slots.is_empty() && slab.get(at).key() == key {
             return Some(at);
         }
-        if slots.rest().is_empty() && bucket.passed() == 0 {
+        if slots.rest().is_empty() && !bucket.passed_by(tag_of(key)) {
             return None;
         }
         shard.search(key, slab)
@@ -323,7 +339,7 @@ impl Table {
                 return Added::Known(at);
             }
         }
-        if free.is_empty() || !slots.rest().is_empty() || bucket.passed() > 0 {
+        if free.is_empty() || !slots.rest().is_empty() || bucket.passed_by(tag_of(key)) {
             return shard.find_or_add(key, slab);
         }
         let Some(at) = slab.take() else {
@@ -363,7 +379,7 @@ impl Table {
 mod tests {
     use super::*;
     use crate::index::mix::mix64;
-    use std::collections::HashMap;
+    use std::collections::{HashMap, VecDeque};
 
     #[derive(Clone, Default)]
     struct Key(u64);
@@ -417,7 +433,58 @@ mod tests {
             table.remove(key, at);
         }
         let mut buckets = table.shards.iter().flat_map(|shard| &shard.buckets);
-        assert!(buckets.all(|bucket| bucket.tags == [0; 16]));
+        assert!(buckets.all(|bucket| bucket.tags[..SLOTS] == [0; SLOTS]));
+    }
+
+    #[test]
+    fn searches_stay_short_however_often_entries_change() {
+        let (mut table, mut slab) = (Table::new(), Slab::new());
+        let (mut held, mut state) = (VecDeque::new(), 1);
+        let mut add = |table: &mut Table, slab: &mut Slab<Key>, held: &mut VecDeque<u64>| {
+            state = mix64(state + 1);
+            // Of one shard, so that there are many in it.
+            let key = state >> SHARD_BITS;
+            if let Added::New(at) = table.find_or_add(key, slab) {
+                *slab.get_mut(at) = Key(key);
+                held.push_back(key);
+            }
+        };
+        while table.shards[0].len < 4_000 || table.shards[0].len < table.shards[0].most {
+            add(&mut table, &mut slab, &mut held);
+        }
+        let homes = table.shards[0].homes;
+        for _ in 0..20 * held.len() {
+            let key = held.pop_front().unwrap();
+            let at = table.find(key, &slab).unwrap();
+            table.remove(key, at);
+            slab.give(at);
+            add(&mut table, &mut slab, &mut held);
+        }
+        assert_eq!(table.shards[0].homes, homes);
+        let shard = &table.shards[0];
+        let looked_at = (0..10_000u64).map(|n| {
+            let key = mix64(n ^ 0xabcd) >> SHARD_BITS;
+            let buckets = shard.buckets[shard.home(key)..].iter();
+            1 + buckets.take_while(|b| b.passed_by(tag_of(key))).count()
+        });
+        let mean = looked_at.sum::<usize>() as f64 / 10_000.0;
+        assert!(mean < 3.0, "{mean} buckets for what is not there");
+    }
+
+    #[test]
+    fn keys_that_share_a_home_do_not_make_a_shard_grow() {
+        let (mut table, mut slab) = (Table::new(), Slab::new());
+        for n in 1..2_000u64 {
+            let key = n << 32 | u64::from(u32::MAX);
+            let Added::New(at) = table.find_or_add(key, &mut slab) else {
+                panic!("{n} is not new");
+            };
+            *slab.get_mut(at) = Key(key);
+        }
+        assert!(table.shards[0].homes < 300);
+        for n in 1..2_000u64 {
+            assert!(table.find(n << 32 | u64::from(u32::MAX), &slab).is_some());
+        }
     }
 
     #[test]
@@ -427,8 +494,12 @@ mod tests {
             assert_eq!(bucket.with(0).first(), slot);
             bucket.set(slot, slot as u8 + 1, 100 + slot as u32);
         }
-        bucket.set_passed(0x0203_0407);
-        assert!(bucket.with(0).is_empty() && bucket.passed() == 0x0203_0407);
+        for _ in 0..3 {
+            bucket.count(5, true);
+        }
+        bucket.count(5, false);
+        assert!(bucket.with(0).is_empty() && bucket.passed() == 2 << 20);
+        assert!(bucket.passed_by(13) && !bucket.passed_by(4));
         for slot in 0..SLOTS {
             let tag = slot as u8 + 1;
             assert_eq!(bucket.slot_of(tag, 100 + slot as u32), Some(slot));

@@ -264,6 +264,10 @@ fn a_tight_bound_holds_under_any_events() {
 
 fn store_one(index: &mut Index, source: u32, hash: u64, token_hash: u64) {
     let place = index.place(source, None);
+    store_at(index, place, hash, token_hash);
+}
+
+fn store_at(index: &mut Index, place: Place, hash: u64, token_hash: u64) {
     index.apply_stored(
         place,
         &Stored {
@@ -278,6 +282,18 @@ fn store_one(index: &mut Index, source: u32, hash: u64, token_hash: u64) {
         },
     );
     index.end_batch();
+}
+
+#[test]
+fn ranks_for_which_there_is_no_room_are_not_kept() {
+    let mut index = joined(1 << 30);
+    for rank in 0..70_000 {
+        let place = index.place(0, Some(rank));
+        store_at(&mut index, place, rank.into(), rank.into());
+    }
+    assert_eq!(index.sizes().workers, 65_536);
+    assert_eq!(index.counts().refused, 70_000 - 65_536);
+    assert!(index.workers.numbers() < 65_600);
 }
 
 #[test]
