@@ -81,12 +81,9 @@ pub fn warmed<T>(
 
 /// CPU time of the calling thread.
 pub fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    // Neither is ever negative for this clock.
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or(0),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID);
+    // Linux always has this clock.
+    time.map_or(Duration::ZERO, Duration::from)
 }
 
 /// CPU time that all threads of a process have used, user and system. In steps
