@@ -11,6 +11,7 @@
 //! idle    a thousand sources
 //! start   from the start to ready
 //! ```
+//! and `count`, instructions of the hot paths against those written down: see [`count`].
 //!
 //! Where two sides are compared, both get the same bytes, take turns within one
 //! run, drain what is queued before the clock stops, and are checked afterwards:

@@ -7,7 +7,8 @@
 //!                                               |  chain, once known
 //! chains   chain hash -> holders: (worker, media) side by side
 //! ```
-//! Nodes and chains are 16 bytes each in a slab, and about 8 in a table; one holder fits into the chain, several are in a list.
+//! Nodes and chains are 16 bytes each in a slab, and about 8 in a table; one holder fits
+//! into the chain, several are in a list.
 //!
 //! **Chains.** The chain hash of a block stands for all tokens from the prompt's
 //! start to the block's end: it mixes the parent's chain hash with the block's
