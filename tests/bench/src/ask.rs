@@ -3,17 +3,12 @@
 use anyhow::Result;
 use penstock_event::{By, Query};
 use penstock_testkit::daemon::Daemon;
-use std::time::Duration;
 
 /// A question that leaves nothing out.
 pub fn query(by: By) -> Query {
     Query {
-        model: "m".into(),
-        adapter: String::new(),
-        salt: String::new(),
-        by,
-        deadline: Duration::from_secs(5),
         include_stale: true,
+        ..penstock_testkit::ask::query(by)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - [`oracle`]: who must hold what at a position; slow, obviously correct, and
 //!   independent of the decoder and of the plugins it judges.
+//! - [`ask`]: a question for a plugin.
 //! - [`daemon`]: the real binary as a child process that always ends.
 //! - [`engine`]: what engines published, from their own log; [`peers`]: engines in
 //!   this process; [`publish`]: engines in another.
@@ -10,6 +11,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's mistake may end the test")]
 
+pub mod ask;
 pub mod daemon;
 pub mod engine;
 pub mod judge;

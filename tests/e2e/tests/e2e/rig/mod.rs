@@ -6,9 +6,10 @@ mod traced;
 
 pub use hand::{Hand, batch, stored};
 pub use lines::{delivered, lines};
+pub use penstock_testkit::ask::query;
 pub use traced::Traced;
 
-use penstock_event::{By, Query};
+use penstock_event::By;
 use penstock_query::PluginStatus;
 use penstock_query::client::HttpClient;
 use penstock_testkit::daemon::{Daemon, PATIENCE};
@@ -16,7 +17,6 @@ use penstock_testkit::{binary, wait};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The settings of a well-behaved plugin on a machine that may be busy: its calls
 /// are not to be ended because other tests run.
@@ -68,18 +68,6 @@ pub fn ctl(daemon: &Daemon, arguments: &[&str]) -> String {
         "penstock ctl {arguments:?}: {error}"
     );
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// A question, with enough time for its answer.
-pub fn query(by: By) -> Query {
-    Query {
-        model: "m".into(),
-        adapter: String::new(),
-        salt: String::new(),
-        by,
-        deadline: Duration::from_secs(10),
-        include_stale: false,
-    }
 }
 
 /// Waits until a plugin's status is as wanted, and gives it.
