@@ -21,7 +21,7 @@ const BURST: u64 = 64;
 /// What was missed is made up for no longer than this.
 const MISSED: Duration = Duration::from_millis(20);
 /// Sleep when nothing is due.
-const NAP: Duration = Duration::from_micros(500);
+const NAP: Duration = Duration::from_millis(2);
 /// Batches kept for replay, each engine: a minute or two. They share their payloads.
 const REPLAY: usize = 60_000;
 
