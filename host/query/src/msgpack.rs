@@ -36,18 +36,20 @@ pub(crate) fn reply(
             Ok(out)
         }
         Encoding::Msgpack => {
-            let packed = rmp_serde::to_vec_named(body).map_err(|e| e.to_string())?;
-            let (head, fields) = match packed.split_first() {
-                Some((head @ 0x81..=0x8e, fields)) => (head + 1, fields),
-                _ => return Err("a reply must be a small map".to_owned()),
-            };
-            let id = id.unwrap_or(&[0xc0]);
-            let mut out = Vec::with_capacity(4 + id.len() + fields.len());
-            out.push(head);
-            out.extend_from_slice(b"\xa2id");
-            out.extend_from_slice(id);
-            out.extend_from_slice(fields);
-            Ok(out)
+            let mut out = Vec::with_capacity(4_096);
+            out.extend_from_slice(b"\x80\xa2id");
+            out.extend_from_slice(id.unwrap_or(&[0xc0]));
+            let at = out.len();
+            rmp_serde::encode::write_named(&mut out, body).map_err(|e| e.to_string())?;
+            // One head for both.
+            match out.get(at).copied() {
+                Some(head @ 0x81..=0x8e) => {
+                    out.remove(at);
+                    out[0] = head + 1;
+                    Ok(out)
+                }
+                _ => Err("a reply must be a small map".to_owned()),
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The shape of an answer, the same in JSON and msgpack: that of Dynamo's
 //! standalone indexer, with what it lacks (positions, completeness) added.
 
-use penstock_event::{Answer, Link};
+use penstock_event::{Answer, Link, SourcePosition};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -119,7 +119,7 @@ impl From<Answer> for AnswerBody {
             raise(held.dp.entry(rank).or_default(), row.tokens);
             raise(held.blocks.entry(rank).or_default(), row.blocks);
         }
-        for p in answer.positions {
+        let position = |p: SourcePosition| {
             let position = PositionBody {
                 instance: p.instance,
                 epoch: p.position.map(|at| at.epoch.0),
@@ -128,8 +128,9 @@ impl From<Answer> for AnswerBody {
                 verified: p.verified,
                 link: Cow::Borrowed(link_name(p.link)),
             };
-            body.positions.insert(p.name, position);
-        }
+            (p.name, position)
+        };
+        body.positions = answer.positions.into_iter().map(position).collect();
         body
     }
 }
@@ -148,7 +149,7 @@ fn link_name(link: Link) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use penstock_event::{Epoch, Position, Row, SourceId, SourcePosition};
+    use penstock_event::{Epoch, Position, Row, SourceId};
 
     fn position(id: u32, name: &str, instance: &str) -> SourcePosition {
         SourcePosition {

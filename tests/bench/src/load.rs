@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 const WINDOW: u64 = 4_096;
 /// Batches between two looks at clocks and windows.
 const BURST: u64 = 64;
-/// Sleep when nothing is due.
-const NAP: Duration = Duration::from_micros(500);
+/// Sleep when nothing is due: engines publish once a step, which is rarer still.
+const NAP: Duration = Duration::from_millis(2);
 /// Time between two questions of how far the daemon is.
 const LOOK: Duration = Duration::from_millis(5);
 

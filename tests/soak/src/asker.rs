@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Rest between two lookups.
-const REST: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_millis(4);
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 

@@ -20,7 +20,7 @@ const WINDOW: u64 = 4_096;
 const BURST: u64 = 64;
 /// What was missed is made up for no longer than this.
 const MISSED: Duration = Duration::from_millis(20);
-/// Sleep when nothing is due.
+/// Sleep when nothing is due: engines publish once a step, which is rarer still.
 const NAP: Duration = Duration::from_millis(2);
 /// Batches kept for replay, each engine: a minute or two. They share their payloads.
 const REPLAY: usize = 60_000;

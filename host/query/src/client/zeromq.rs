@@ -1,9 +1,10 @@
 //! The ZeroMQ door's client: a DEALER with as many requests in flight as wanted.
 
 use super::{Outgoing, SLACK, bad_reply, unreachable};
+use crate::msgpack::id_of;
+use crate::wire::Encoding;
 use crate::{AnswerBody, ErrorBody, QueryError};
 use penstock_event::Query;
-use serde::Deserialize;
 use std::time::{Duration, Instant};
 
 /// Asks one ZeroMQ door. One thread at a time.
@@ -15,13 +16,6 @@ pub struct ZmqClient {
 
 /// A reply and the number of its request.
 pub type ZmqReply = (u64, Result<AnswerBody, ErrorBody>);
-
-#[derive(Deserialize)]
-struct Head {
-    id: Option<u64>,
-    #[serde(default)]
-    code: Option<serde::de::IgnoredAny>,
-}
 
 impl ZmqClient {
     /// Connects. The door may come up later; requests wait until it does.
@@ -109,19 +103,22 @@ impl ZmqClient {
         if !delimiter.is_empty() {
             return Err(bad("expected an empty delimiter frame"));
         }
-        let head: Head = rmp_serde::from_slice(body).map_err(|e| bad_reply(&self.endpoint, e))?;
-        if head.code.is_some() {
-            let error: ErrorBody =
-                rmp_serde::from_slice(body).map_err(|e| bad_reply(&self.endpoint, e))?;
-            return match head.id {
-                Some(id) => Ok((id, Err(error))),
-                None => Err(QueryError::Refused(error)),
-            };
-        }
-        let answer = rmp_serde::from_slice(body).map_err(|e| bad_reply(&self.endpoint, e))?;
-        match head.id {
-            Some(id) => Ok((id, Ok(answer))),
-            None => Err(bad("the reply has no id")),
+        let id: Option<u64> = match id_of(Encoding::Msgpack, body) {
+            Some(id) => rmp_serde::from_slice(id).map_err(|e| bad_reply(&self.endpoint, e))?,
+            None => None,
+        };
+        // An error has no scores.
+        let result = match rmp_serde::from_slice(body) {
+            Ok(answer) => Ok(answer),
+            Err(why) => match rmp_serde::from_slice::<ErrorBody>(body) {
+                Ok(error) => Err(error),
+                Err(_) => return Err(bad_reply(&self.endpoint, why)),
+            },
+        };
+        match (id, result) {
+            (Some(id), result) => Ok((id, result)),
+            (None, Err(error)) => Err(QueryError::Refused(error)),
+            (None, Ok(_)) => Err(bad("the reply has no id")),
         }
     }
 }

@@ -214,6 +214,13 @@ impl Index {
         if node.references().is_none() {
             self.rich.remove(&at);
         }
+        self.take_out(at, node, holder);
+        self.lost_nodes(holder.worker(), 1);
+    }
+
+    /// The same for one that has nothing beside it; its worker is not told.
+    #[inline]
+    pub(super) fn take_out(&mut self, at: u32, node: Node, holder: Holder) {
         self.node_table.remove(node.key, at);
         if node.chain() != NONE {
             let chain = self.chains.get(node.chain());
@@ -225,10 +232,15 @@ impl Index {
             }
         }
         self.nodes.give(at);
-        if self.workers.lost_node(holder.worker()) {
-            let lots = self.workers.release(holder.worker());
+    }
+
+    /// So many nodes of a worker are gone.
+    #[inline]
+    pub(super) fn lost_nodes(&mut self, worker: u32, many: u32) {
+        if many > 0 && self.workers.lost_nodes(worker, many) {
+            let lots = self.workers.release(worker);
             self.lots.free(lots);
-            self.idle.push(holder.worker());
+            self.idle.push(worker);
         }
     }
 

@@ -78,6 +78,19 @@ impl Node {
         Self { key, ..self }
     }
 
+    /// What all blocks of a lot have in common that are in these media alone, once in each.
+    #[inline]
+    pub(super) fn sole(lot: u16, media: u8) -> Self {
+        Self::new(0, lot, 0).with_block(media, 0, 1)
+    }
+
+    /// Whether it is [`sole`](Self::sole) where `other` is.
+    #[inline]
+    pub(super) fn is(self, other: Self) -> bool {
+        const SAME: u64 = (u16::MAX as u64) << LOT | ((1 << MEDIA) - 1) << MEDIUM | REFERENCES;
+        (self.word ^ other.word) & SAME == 0
+    }
+
     /// False for a free slot.
     #[inline]
     pub(super) fn is_held(self) -> bool {
@@ -192,6 +205,16 @@ mod tests {
         assert_eq!((node.chain(), node.media()), (1 << 31, 0b10_0001));
         assert_eq!((node.era(), node.used(), node.size()), (15, true, 6));
         assert_eq!((node.references(), node.lot()), (Some(3), 500));
+        let sole = Node::sole(500, 2).with_used(true).with_era(3);
+        assert!(
+            sole.with_chain(7)
+                .with_block(2, 5, 1)
+                .is(Node::sole(500, 2))
+        );
+        for other in [Node::sole(501, 2), Node::sole(500, 3), Node::default()] {
+            assert!(!other.is(Node::sole(500, 2)));
+        }
+        assert!(!sole.with_block(2, 0, 2).is(sole) && !sole.with_block(2, 0, 0).is(sole));
         let node = node.with_block(0, 0, 0).with_used(false).with_era(0);
         assert_eq!(node.with_chain(NONE), Node::new(7, 500, 0));
     }

@@ -1,11 +1,21 @@
 //! Removed events: references taken away, and what all of that needs to be read.
 
 use super::AHEAD;
-use super::node::MEDIA;
+use super::lists::Holder;
+use super::node::{MEDIA, Node};
 use super::slab::NONE;
+use super::table::Bucket;
 use super::{Index, Place, mix};
 use penstock_sdk::Medium;
 use std::hint::black_box;
+
+/// What the blocks of an event have in common.
+struct Removing {
+    lot: u16,
+    medium: Medium,
+    /// Of blocks that are in this medium alone.
+    holder: Holder,
+}
 
 /// Some blocks of one lot that are about to be removed.
 #[derive(Default)]
@@ -27,15 +37,21 @@ impl Index {
     pub fn apply_removed(&mut self, place: Place, medium: Medium, group: u32, hashes: &[u64]) {
         let own = self.workers.find(&place.key);
         let own = own.and_then(|worker| self.lot(worker, group));
+        let own = own.map(|lot| Removing {
+            lot,
+            medium,
+            holder: self.holder(lot, 1 << medium.slot()),
+        });
         let mut others = None;
         let mut ahead = Ahead::default();
         for hashes in hashes.chunks(AHEAD) {
-            if let Some(own) = own {
-                self.read_ahead_of_removal(own, hashes, &mut ahead);
+            let mut missed = u32::MAX;
+            if let Some(own) = &own {
+                self.read_ahead_of_removal(own.lot, hashes, &mut ahead);
+                missed = self.remove_blocks(own, &ahead, hashes.len());
             }
             for (at, hash) in hashes.iter().enumerate() {
-                let (key, node) = (ahead.keys[at], ahead.nodes[at]);
-                if own.is_some_and(|lot| self.remove_node(lot, key, node, medium)) {
+                if missed >> at & 1 == 0 {
                     continue;
                 }
                 let hit = self.several_models && !place.named && {
@@ -57,14 +73,15 @@ impl Index {
     #[inline(never)]
     fn read_ahead_of_removal(&self, lot: u16, hashes: &[u64], ahead: &mut Ahead) {
         let salt = self.lots.get(lot).salt;
-        let mut seen = 0;
-        for (key, hash) in ahead.keys.iter_mut().zip(hashes) {
+        let (mut seen, mut homes) = (0, [None; AHEAD]);
+        for ((key, home), hash) in ahead.keys.iter_mut().zip(&mut homes).zip(hashes) {
             *key = mix::node_key(salt, *hash);
-            seen ^= self.node_table.start(*key);
+            *home = self.node_table.home(*key);
+            seen ^= home.map_or(0, Bucket::word);
         }
         let keys = &ahead.keys[..hashes.len().min(AHEAD)];
-        for (node, key) in ahead.nodes.iter_mut().zip(keys) {
-            *node = self.node_table.probe(*key);
+        for ((node, key), home) in ahead.nodes.iter_mut().zip(keys).zip(homes) {
+            *node = home.map_or(NONE, |home| home.probe(*key));
             seen ^= self.nodes.seen(*node).map_or(0, |node| node.key as u32);
         }
         let nodes = ahead.nodes.iter_mut().zip(&mut ahead.chains);
@@ -88,6 +105,31 @@ impl Index {
         black_box(seen);
     }
 
+    /// Takes a reference away from each; a bit for those that have none.
+    #[inline(never)]
+    fn remove_blocks(&mut self, removing: &Removing, ahead: &Ahead, many: usize) -> u32 {
+        let sole = Node::sole(removing.lot, 1 << removing.medium.slot());
+        let (mut gone, mut missed) = (0, 0);
+        let blocks = ahead.keys.iter().zip(&ahead.nodes).take(many);
+        for (at, (key, node)) in blocks.enumerate() {
+            let (key, number) = (*key, *node);
+            let found = match number {
+                NONE => None,
+                number => Some(*self.nodes.get(number)),
+            };
+            match found {
+                Some(node) if node.key == key && node.is(sole) => {
+                    self.take_out(number, node, removing.holder);
+                    gone += 1;
+                }
+                _ if self.remove_node(removing.lot, key, number, removing.medium) => {}
+                _ => missed |= 1 << at,
+            }
+        }
+        self.lost_nodes(removing.holder.worker(), gone);
+        missed
+    }
+
     /// Takes a reference away; false when there is none.
     fn remove(&mut self, lot: u16, hash: u64, medium: Medium) -> bool {
         let key = mix::node_key(self.lots.get(lot).salt, hash);
@@ -105,10 +147,6 @@ impl Index {
         // The same block twice in one event: the first has freed its slot.
         if !node.is_held() || node.lot() != lot || node.key != key {
             return false;
-        }
-        if node.references() == Some(1) && node.media() == 1 << medium.slot() {
-            self.free_node(at, node);
-            return true;
         }
         let mut block = self.block(at);
         match &mut block.counts[medium.slot()] {

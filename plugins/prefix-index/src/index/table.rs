@@ -62,7 +62,7 @@ struct Shard {
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
+pub(super) struct Bucket {
     /// 0 in empty slots. The last four are the counts.
     tags: [u8; 16],
     at: [u32; SLOTS],
@@ -117,6 +117,22 @@ impl Bucket {
     fn with(&self, tag: u8) -> Matches {
         let same = u8x16::from(self.tags).simd_eq(u8x16::splat(tag));
         Matches(same.to_bitmask() & ((1 << SLOTS) - 1))
+    }
+
+    /// The index that most likely is the one under `key`; [`NONE`] when none looks like it.
+    #[inline]
+    pub(super) fn probe(&self, key: u64) -> u32 {
+        let slots = self.with(tag_of(key));
+        match slots.is_empty() {
+            true => NONE,
+            false => self.at[slots.first()],
+        }
+    }
+
+    /// Some word of it: see [`super::AHEAD`].
+    #[inline]
+    pub(super) fn word(&self) -> u32 {
+        self.at[0]
     }
 
     /// The slot of an index whose tag this is.
@@ -283,26 +299,17 @@ impl Table {
         }
     }
 
-    /// A word of the bucket where a search for `key` begins: see [`super::AHEAD`].
+    /// The bucket where a search for `key` begins.
     #[inline]
-    pub(super) fn start(&self, key: u64) -> u32 {
+    pub(super) fn home(&self, key: u64) -> Option<&Bucket> {
         let shard = &self.shards[shard_of(key)];
-        let bucket = shard.buckets.get(shard.home(key));
-        bucket.map_or(0, |bucket| bucket.at[0])
+        shard.buckets.get(shard.home(key))
     }
 
-    /// The index that most likely is the one under `key`; [`NONE`] when none looks like it.
+    /// A word of it: see [`super::AHEAD`].
     #[inline]
-    pub(super) fn probe(&self, key: u64) -> u32 {
-        let shard = &self.shards[shard_of(key)];
-        let Some(bucket) = shard.buckets.get(shard.home(key)) else {
-            return NONE;
-        };
-        let slots = bucket.with(tag_of(key));
-        match slots.is_empty() {
-            true => NONE,
-            false => bucket.at[slots.first()],
-        }
+    pub(super) fn start(&self, key: u64) -> u32 {
+        self.home(key).map_or(0, Bucket::word)
     }
 
     /// The index under `key`.

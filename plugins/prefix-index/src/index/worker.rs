@@ -196,13 +196,13 @@ impl Workers {
         self.release(worker)
     }
 
-    /// One of its nodes is gone. True when it has none left.
+    /// So many of its nodes are gone. True when it has none left.
     #[inline]
-    pub(super) fn lost_node(&mut self, worker: u32) -> bool {
+    pub(super) fn lost_nodes(&mut self, worker: u32, many: u32) -> bool {
         let at = &mut self.list[worker as usize];
-        at.nodes -= 1;
+        at.nodes -= many;
         if at.life != Life::Alive {
-            self.dead_nodes -= 1;
+            self.dead_nodes -= many;
         }
         at.nodes == 0
     }
