@@ -285,11 +285,16 @@ impl<'p> Sink<'_, 'p, '_> {
         } else {
             &self.scratch.tokens
         };
-        for tokens in tokens.chunks_exact(layout.width()) {
+        let windows = tokens.chunks_exact(layout.width());
+        let hashes = windows.map(|tokens| {
+            // As they stand in memory, where that is how they are hashed.
+            if cfg!(target_endian = "little") {
+                return xxh3_64_with_seed(bytemuck::cast_slice(tokens), seed);
+            }
             to_bytes(tokens, &mut self.scratch.block);
-            let hash = xxh3_64_with_seed(&self.scratch.block, seed);
-            self.out.token_hashes.push(hash);
-        }
+            xxh3_64_with_seed(&self.scratch.block, seed)
+        });
+        self.out.token_hashes.extend(hashes);
     }
 
     /// Digests and token hashes of blocks of which some have extra keys.

@@ -164,22 +164,20 @@ const WINDOW: usize = 24;
 #[inline]
 fn fast_ints(bytes: &[u8], out: &mut [u32]) -> (usize, usize) {
     let (mut at, mut got) = (0, 0);
-    while let Some(slots) = out.get_mut(got..).filter(|slots| !slots.is_empty()) {
-        let Some((window, _)) = bytes
-            .get(at..)
-            .and_then(|b| b.split_first_chunk::<WINDOW>())
-        else {
-            break;
-        };
-        if let Some(slots) = slots.first_chunk_mut::<4>()
-            && let Some(used) = four_ints(window, slots)
-        {
+    let window = |at: usize| bytes.get(at..)?.first_chunk::<WINDOW>();
+    while let Some(slots) = out.get_mut(got..) {
+        let (fours, _) = slots.as_chunks_mut::<4>();
+        for four in fours {
+            let Some(used) = window(at).and_then(|window| four_ints(window, four)) else {
+                break;
+            };
             got += 4;
             at += used;
-            continue;
         }
+        let (Some(slot), Some(window)) = (out.get_mut(got), window(at)) else {
+            break;
+        };
         let [marker, b, c, d, e, ..] = *window;
-        let Some(slot) = slots.first_mut() else { break };
         (*slot, at) = match marker {
             0x00..=0x7f => (u32::from(marker), at + 1),
             0xcc => (u32::from(b), at + 2),
