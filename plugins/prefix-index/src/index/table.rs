@@ -12,7 +12,7 @@
 //!
 //! The table comes in shards, so that no single call pays for growing all of it. A key's home is
 //! its part of all keys, so a shard may be of any size: large ones grow by a third when they
-//! are 80 % full, small ones by half.
+//! are 80 % full, small ones double.
 
 #[cfg(all(target_arch = "wasm32", not(target_feature = "simd128")))]
 compile_error!("built without simd128: RUSTFLAGS replaces what .cargo/config.toml says");
@@ -26,7 +26,7 @@ const SHARDS: usize = 1 << SHARD_BITS;
 const SLOTS: usize = 12;
 /// Entries that five buckets take before a shard grows: 80 % of their slots.
 const OF_FIVE: usize = 48;
-/// Shards of so many buckets grow by a third, smaller ones by half.
+/// Shards of so many buckets grow by a third, smaller ones double.
 const LARGE: usize = 64;
 /// The most that is counted.
 const MANY: u32 = 15;
@@ -256,13 +256,13 @@ impl Shard {
         }
     }
 
-    /// A third larger, or half as long as that is little.
+    /// A third larger, or twice as long as that is little.
     #[cold]
     #[inline(never)]
     fn grow<T: Slot>(&mut self, slab: &Slab<T>) {
         let old = std::mem::take(&mut self.buckets);
         let homes = self.homes as usize;
-        let more = if homes < LARGE { homes / 2 } else { homes / 3 };
+        let more = if homes < LARGE { homes } else { homes / 3 };
         let homes = homes + more.max(2);
         self.homes = homes as u64;
         self.most = homes * OF_FIVE / 5;
