@@ -63,6 +63,8 @@
 //! What this crate does not do: keep events, order batches, or retry. What a plugin
 //! holds may outlive its build: [`state`].
 
+#[cfg(any(target_arch = "wasm32", test))]
+mod arena;
 pub mod batch;
 pub mod emit;
 pub mod event;
