@@ -219,7 +219,7 @@ impl Index {
     }
 
     /// The same for one that has nothing beside it; its worker is not told.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_out(&mut self, at: u32, node: Node, holder: Holder) {
         self.node_table.remove(node.key, at);
         if node.chain() != NONE {

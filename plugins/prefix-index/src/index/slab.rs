@@ -35,7 +35,7 @@ impl<T: Slot> Slab<T> {
     }
 
     /// A slot, with what was left in it. None when indices have run out.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self) -> Option<u32> {
         let at = self.free;
         if at != NONE {

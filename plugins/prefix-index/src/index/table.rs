@@ -328,8 +328,8 @@ impl Table {
         shard.search(key, slab)
     }
 
-    /// The index under `key`, or a new one.
-    #[inline]
+    /// The index under `key`, or a new one. Inlined: see [`super::store`].
+    #[inline(always)]
     pub(super) fn find_or_add<T: Slot>(&mut self, key: u64, slab: &mut Slab<T>) -> Added {
         let shard = &mut self.shards[shard_of(key)];
         if shard.len >= shard.most {
