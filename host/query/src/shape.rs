@@ -2,10 +2,25 @@
 //! standalone indexer, with what it lacks (positions, completeness) added.
 
 use penstock_event::{Answer, Link, SourcePosition};
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
+
+/// Positions reserved on a map's own word before any has come.
+const MAX_RESERVE: usize = 4_096;
+
+/// Every state of a link.
+const LINKS: [Link; 5] = [
+    Link::Live,
+    Link::Connecting,
+    Link::Down,
+    Link::Stale,
+    Link::Left,
+];
 
 /// A data-parallel rank as a key: a string on the wire, as JSON wants its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,7 +39,7 @@ pub struct AnswerBody {
     #[serde(default)]
     pub instances: BTreeMap<Arc<str>, InstanceBody>,
     /// Every source of the model by its unique name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_positions")]
     pub positions: BTreeMap<Arc<str>, PositionBody>,
     /// Sources that are not answered for now: stale, or their plugin instance is down.
     #[serde(default)]
@@ -56,6 +71,7 @@ pub struct InstanceBody {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PositionBody {
     /// Its engine instance, as `scores` names it.
+    #[serde(deserialize_with = "read_text")]
     pub instance: Arc<str>,
     /// Restarts seen; null before the first batch.
     pub epoch: Option<u32>,
@@ -66,7 +82,84 @@ pub struct PositionBody {
     /// The end of the stream can be checked.
     pub verified: bool,
     /// `connecting`, `live`, `down`, `stale` or `left`.
+    #[serde(deserialize_with = "read_link")]
     pub link: Cow<'static, str>,
+}
+
+// An answer names every source of its model, dozens as a rule: what is read here must not
+// allocate a text twice, nor one that is known.
+
+/// A text, or what comes of it.
+struct Text<T>(PhantomData<T>);
+
+trait OfText: Sized {
+    fn of(text: &str) -> Self;
+}
+
+impl OfText for Arc<str> {
+    fn of(text: &str) -> Self {
+        text.into()
+    }
+}
+
+impl OfText for Cow<'static, str> {
+    fn of(text: &str) -> Self {
+        let known = LINKS.into_iter().map(link_name).find(|name| *name == text);
+        known.map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed)
+    }
+}
+
+impl<'de, T: OfText> DeserializeSeed<'de> for Text<T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<T: OfText> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        Ok(T::of(text))
+    }
+}
+
+fn read_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    Text(PhantomData).deserialize(deserializer)
+}
+
+fn read_link<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
+    Text(PhantomData).deserialize(deserializer)
+}
+
+type Positions = BTreeMap<Arc<str>, PositionBody>;
+
+struct PositionsVisitor;
+
+impl<'de> Visitor<'de> for PositionsVisitor {
+    type Value = Positions;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of positions")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Positions, A::Error> {
+        let mut all = Vec::with_capacity(map.size_hint().unwrap_or(0).min(MAX_RESERVE));
+        while let Some(name) = map.next_key_seed(Text(PhantomData))? {
+            all.push((name, map.next_value()?));
+        }
+        // They come sorted: this looks at each once.
+        Ok(all.into_iter().collect())
+    }
+}
+
+fn read_positions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Positions, D::Error> {
+    deserializer.deserialize_map(PositionsVisitor)
 }
 
 // === impl Rank ===
@@ -217,14 +310,14 @@ mod tests {
 
     #[test]
     fn link_names_are_those_of_serde() {
-        for link in [
-            Link::Connecting,
-            Link::Live,
-            Link::Down,
-            Link::Stale,
-            Link::Left,
-        ] {
+        for link in LINKS {
             assert_eq!(serde_json::to_value(link).unwrap(), link_name(link));
+            let read = <Cow<'static, str>>::of(link_name(link));
+            assert!(matches!(read, Cow::Borrowed(name) if name == link_name(link)));
         }
+        assert_eq!(
+            <Cow<'static, str>>::of("of a later version"),
+            "of a later version"
+        );
     }
 }

@@ -65,13 +65,19 @@ impl Load {
         Ok(())
     }
 
-    /// Publishes one batch of an engine, the next that it has; its sequence.
-    pub fn one(&mut self, engine: usize) -> Result<u64> {
-        let mut all = self.payloads.iter();
-        let at = all
-            .position(|(n, _)| *n == engine)
-            .context("no batch is left")?;
-        let (_, payload) = self.payloads.remove(at).context("no batch is left")?;
+    /// Takes all batches of one engine, for [`one`](Self::one): looking for the next one takes
+    /// longer than publishing it.
+    pub fn of(&mut self, engine: usize) -> VecDeque<Bytes> {
+        let (own, rest) = std::mem::take(&mut self.payloads)
+            .into_iter()
+            .partition(|(n, _)| *n == engine);
+        self.payloads = rest;
+        let own: VecDeque<(usize, Bytes)> = own;
+        own.into_iter().map(|(_, payload)| payload).collect()
+    }
+
+    /// Publishes one batch of an engine; its sequence.
+    pub fn one(&mut self, engine: usize, payload: Bytes) -> Result<u64> {
         Ok(self.publishers[engine].publish(payload)?.sequence)
     }
 

@@ -156,9 +156,9 @@ fn visible(rounds: usize, stream: &Stream) -> Result<Vec<Row>> {
         let mut client = ZmqClient::connect(&daemon.zmq)?;
         let name = name(0);
         let mut times = Vec::new();
-        for _ in 0..SEEN {
+        for payload in load.of(0).into_iter().take(SEEN) {
             let begun = Instant::now();
-            let sequence = load.one(0)?;
+            let sequence = load.one(0, payload)?;
             loop {
                 let answer = client.query(None, &query(By::EngineHashes([1].into())))?;
                 let at = answer.positions.get(name.as_str()).and_then(|p| p.sequence);
@@ -170,6 +170,7 @@ fn visible(rounds: usize, stream: &Stream) -> Result<Vec<Row>> {
             times.push(begun.elapsed().as_secs_f64() * 1e6);
             std::thread::sleep(2 * REST);
         }
+        ensure!(times.len() == SEEN, "{} batches are too few", times.len());
         p50.push(percentile(&times, 50.0));
         p99.push(percentile(&times, 99.0));
         daemon.stop();
