@@ -64,6 +64,16 @@ fn places(media: u8) -> u8 {
     all.fold(0, |sum, (slot, place)| sum | ((media >> slot & 1) * place))
 }
 
+/// Tokens as little-endian bytes, which is what wasm keeps them as.
+fn to_bytes<'a>(tokens: &'a [u32], swapped: &'a mut Vec<u8>) -> &'a [u8] {
+    if cfg!(target_endian = "little") {
+        return bytemuck::cast_slice(tokens);
+    }
+    swapped.clear();
+    swapped.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
+    swapped
+}
+
 // === impl State ===
 
 impl State {
@@ -122,14 +132,13 @@ impl Index {
         let mut rows = Vec::new();
         match prefix {
             Prefix::Tokens(tokens, seed) => {
-                let mut bytes = std::mem::take(&mut self.scratch.bytes);
-                bytes.clear();
-                bytes.extend(tokens.iter().flat_map(|t| t.to_le_bytes()));
+                let mut swapped = std::mem::take(&mut self.scratch.bytes);
+                let bytes = to_bytes(tokens, &mut swapped);
                 let sizes = self.workers.sizes(own_root).to_vec();
                 for size in &sizes {
-                    self.walk_tokens(root, *size, &sizes, &bytes, seed, &mut rows);
+                    self.walk_tokens(root, *size, &sizes, bytes, seed, &mut rows);
                 }
-                self.scratch.bytes = bytes;
+                self.scratch.bytes = swapped;
                 self.scratch.bytes.shrink_to(1 << 20);
                 if sizes.len() > 1 {
                     let order = |r: &Row| (r.source, r.rank, Reverse((r.tokens, *r)));
