@@ -63,7 +63,7 @@
 //! What this crate does not do: keep events, order batches, or retry. What a plugin
 //! holds may outlive its build: [`state`].
 
-#[cfg(any(target_arch = "wasm32", test))]
+#[cfg(any(all(target_arch = "wasm32", feature = "allocator"), test))]
 mod arena;
 pub mod batch;
 pub mod emit;
