@@ -2,7 +2,7 @@
 //! standalone indexer, with what it lacks (positions, completeness) added.
 
 use penstock_event::{Answer, Link, SourcePosition};
-use serde::de::{DeserializeSeed, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -126,6 +126,12 @@ impl<T: OfText> Visitor<'_> for Text<T> {
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
         Ok(T::of(text))
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<T, E> {
+        let text = std::str::from_utf8(bytes);
+        let bad = |_| E::invalid_value(Unexpected::Bytes(bytes), &self);
+        text.map(T::of).map_err(bad)
     }
 }
 

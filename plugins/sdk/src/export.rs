@@ -70,17 +70,17 @@ macro_rules! export {
             impl $crate::generated::base::exports::penstock::plugin::guest::Guest for Component {
                 fn describe()
                 -> $crate::generated::base::exports::penstock::plugin::guest::Description {
-                    $crate::Instance::<$plugin>::describe_wire()
+                    $crate::during($crate::Instance::<$plugin>::describe_wire)
                 }
                 fn init(config: ::std::string::String)
                 -> ::std::result::Result<(), ::std::string::String> {
-                    INSTANCE.with_borrow_mut(|i| i.init(&config))
+                    $crate::during(|| INSTANCE.with_borrow_mut(|i| i.init(&config)))
                 }
                 fn on_batch(batch: $crate::RawBatch) -> ::std::vec::Vec<$crate::Refusal> {
-                    INSTANCE.with_borrow_mut(|i| i.on_batch(&batch))
+                    $crate::during(|| INSTANCE.with_borrow_mut(|i| i.on_batch(&batch)))
                 }
                 fn on_source(change: $crate::RawChange) {
-                    INSTANCE.with_borrow_mut(|i| i.on_source(change));
+                    $crate::during(|| INSTANCE.with_borrow_mut(|i| i.on_source(change)));
                 }
             }
             $crate::generated::base::export!(Component with_types_in $crate::generated::base);
@@ -99,7 +99,7 @@ macro_rules! __export_optional {
             fn find(
                 query: $crate::generated::lookup::exports::penstock::plugin::lookup::Query,
             ) -> ::std::result::Result<::std::vec::Vec<u32>, ::std::string::String> {
-                INSTANCE.with_borrow_mut(|i| i.find_wire(query))
+                $crate::during(|| INSTANCE.with_borrow_mut(|i| i.find_wire(query)))
             }
         }
         $crate::generated::lookup::export!(Component with_types_in $crate::generated::lookup);
@@ -109,7 +109,7 @@ macro_rules! __export_optional {
             fn handle(
                 body: ::std::vec::Vec<u8>,
             ) -> ::std::result::Result<::std::vec::Vec<u8>, ::std::string::String> {
-                INSTANCE.with_borrow_mut(|i| i.handle(&body))
+                $crate::during(|| INSTANCE.with_borrow_mut(|i| i.handle(&body)))
             }
         }
         $crate::generated::request::export!(Component with_types_in $crate::generated::request);
@@ -117,10 +117,10 @@ macro_rules! __export_optional {
     (Tick) => {
         impl $crate::generated::tick::exports::penstock::plugin::tick::Guest for Component {
             fn interval() -> u32 {
-                INSTANCE.with_borrow_mut(|i| i.interval_ms())
+                $crate::during(|| INSTANCE.with_borrow_mut(|i| i.interval_ms()))
             }
             fn tick() {
-                INSTANCE.with_borrow_mut(|i| i.tick());
+                $crate::during(|| INSTANCE.with_borrow_mut(|i| i.tick()));
             }
         }
         $crate::generated::tick::export!(Component with_types_in $crate::generated::tick);
@@ -132,16 +132,30 @@ macro_rules! __export_optional {
                 cursor: u64,
                 max_bytes: u32,
             ) -> ::std::result::Result<$crate::Piece, ::std::string::String> {
-                INSTANCE.with_borrow_mut(|i| i.snapshot(source, cursor, max_bytes))
+                $crate::during(|| INSTANCE.with_borrow_mut(|i| i.snapshot(source, cursor, max_bytes)))
             }
             fn restore(
                 source: u32,
                 schema: u32,
                 bytes: ::std::vec::Vec<u8>,
             ) -> ::std::result::Result<(), ::std::string::String> {
-                INSTANCE.with_borrow_mut(|i| i.restore(source, schema, &bytes))
+                $crate::during(|| INSTANCE.with_borrow_mut(|i| i.restore(source, schema, &bytes)))
             }
         }
         $crate::generated::state::export!(Component with_types_in $crate::generated::state);
     };
+}
+
+/// Runs one call of the host.
+#[doc(hidden)]
+#[inline]
+pub fn during<T>(call: impl FnOnce() -> T) -> T {
+    #[cfg(all(
+        target_arch = "wasm32",
+        feature = "allocator",
+        not(target_feature = "atomics")
+    ))]
+    return crate::arena::exported::ARENA.during(call);
+    #[allow(unreachable_code)]
+    call()
 }

@@ -63,7 +63,15 @@
 //! What this crate does not do: keep events, order batches, or retry. What a plugin
 //! holds may outlive its build: [`state`].
 
-#[cfg(any(all(target_arch = "wasm32", feature = "allocator"), test))]
+// One thread is what it is made for.
+#[cfg(any(
+    all(
+        target_arch = "wasm32",
+        feature = "allocator",
+        not(target_feature = "atomics")
+    ),
+    test
+))]
 mod arena;
 pub mod batch;
 pub mod emit;
@@ -86,6 +94,8 @@ pub mod testing;
 
 pub use batch::Batch;
 pub use event::{Block, Event, Kind, Medium};
+#[doc(hidden)]
+pub use export::during;
 pub use host::{clock, log, metrics, publish};
 pub use instance::Instance;
 pub use lookup::{By, Query, Row};

@@ -22,10 +22,25 @@ struct Decoded {
 }
 
 fn try_decode(payload: &[u8]) -> Result<Decoded, DecodeError> {
+    let all = try_decode_into(payload, ColumnSet::ALL);
+    // Where nobody wants whole hashes, lists of them are read as runs.
+    let without = ColumnSet(ColumnSet::ALL.0 & !ColumnSet::WHOLE_HASHES.0);
+    match (&all, try_decode_into(payload, without)) {
+        (Ok(all), Ok(runs)) => {
+            assert_eq!(all.columns.hashes, runs.columns.hashes);
+            assert_eq!(all.columns.events, runs.columns.events);
+            assert_eq!(all.skipped, runs.skipped);
+        }
+        (all, runs) => assert_eq!(all.as_ref().err(), runs.err().as_ref()),
+    }
+    all
+}
+
+fn try_decode_into(payload: &[u8], wanted: ColumnSet) -> Result<Decoded, DecodeError> {
     let (mut columns, mut skipped) = (Columns::default(), Vec::new());
     let head = Decoder::default().decode(
         payload,
-        ColumnSet::ALL,
+        wanted,
         &Dictionary::default(),
         &mut columns,
         &mut skipped,
