@@ -10,6 +10,7 @@
 //! | `loop` | for ever, without a host call |
 //! | `sleep` | `thread::sleep` for a day |
 //! | `poll` | WASI's `poll` on a timer of a day and on stdin |
+//! | `c-poll` | C's own `poll`, which frees what the host answers; no fault of anybody's |
 //! | `stdin` | reads stdin to its end |
 //! | `grow` | takes memory until there is none |
 //! | `leak` | 1 MiB a call, never given back |
@@ -56,6 +57,7 @@ table! {
         "loop" => Loop,
         "sleep" => Sleep,
         "poll" => Poll,
+        "c-poll" => CPoll,
         "stdin" => Stdin,
         "grow" => Grow,
         "leak" => Leak,
@@ -125,6 +127,7 @@ impl Fault {
             Self::Loop => spin(),
             Self::Sleep => std::thread::sleep(DAY),
             Self::Poll => poll(),
+            Self::CPoll => c_poll(),
             Self::Stdin => drop(std::io::stdin().read_to_end(&mut Vec::new())),
             Self::Grow => loop {
                 leaked.push(touched(16 << 20));
@@ -192,6 +195,24 @@ pub fn spin() -> ! {
 fn recurse(depth: u64) -> u64 {
     let frame = std::hint::black_box([depth; 64]);
     recurse(depth + 1).wrapping_add(frame[0])
+}
+
+/// Waits in C for a millisecond: the list that the host answers goes to C's `free`, which must
+/// not be given what is the kit's.
+fn c_poll() {
+    assert!(penstock_sdk::answers_may_be_freed_by_c());
+    #[cfg(target_os = "wasi")]
+    {
+        #[allow(unsafe_code)]
+        unsafe extern "C" {
+            fn poll(list: *mut std::ffi::c_void, many: std::ffi::c_ulong, ms: i32) -> i32;
+        }
+        // SAFETY: a list of nothing is not looked at.
+        #[allow(unsafe_code)]
+        unsafe {
+            poll(std::ptr::null_mut(), 0, 1)
+        };
+    }
 }
 
 /// Waits for what does not come.

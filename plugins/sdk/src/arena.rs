@@ -52,6 +52,11 @@ impl Arena {
         }
     }
 
+    /// Whether columns would be taken from it now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.get()
+    }
+
     /// Closes for a call; open again behind it.
     #[inline]
     pub(crate) fn during<T>(&self, call: impl FnOnce() -> T) -> T {
@@ -70,7 +75,7 @@ impl Arena {
             _ => self.next.get().next_multiple_of(layout.align()),
         };
         let fits = layout.size() <= PIECE && begin + layout.size() <= BYTES;
-        if !self.open.get() || !fits || !(4..=16).contains(&layout.align()) {
+        if !self.is_open() || !fits || !(4..=16).contains(&layout.align()) {
             // SAFETY: the layout is of more than nothing.
             return unsafe { System.alloc(layout) };
         }

@@ -159,3 +159,17 @@ pub fn during<T>(call: impl FnOnce() -> T) -> T {
     #[allow(unreachable_code)]
     call()
 }
+
+/// Whether what imports answer comes from the general allocator, as it must within a call.
+#[doc(hidden)]
+#[must_use]
+pub fn answers_may_be_freed_by_c() -> bool {
+    #[cfg(all(
+        target_arch = "wasm32",
+        feature = "allocator",
+        not(target_feature = "atomics")
+    ))]
+    return !crate::arena::exported::ARENA.is_open();
+    #[allow(unreachable_code)]
+    true
+}

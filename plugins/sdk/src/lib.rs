@@ -95,7 +95,7 @@ pub mod testing;
 pub use batch::Batch;
 pub use event::{Block, Event, Kind, Medium};
 #[doc(hidden)]
-pub use export::during;
+pub use export::{answers_may_be_freed_by_c, during};
 pub use host::{clock, log, metrics, publish};
 pub use instance::Instance;
 pub use lookup::{By, Query, Row};
