@@ -57,6 +57,9 @@
 //! The crate is a `cdylib` and is built with
 //! `cargo build --release --target wasm32-wasip2`, or with `cargo component`.
 //!
+//! In a component the feature `allocator`, on by default, is the `#[global_allocator]`: a batch's
+//! columns cost next to nothing in it. `default-features = false` leaves room for another one.
+//!
 //! Guarantees: columns that contradict each other (which only a broken host
 //! could send) read as empty, never out of bounds; a panic is reported with
 //! file, line and the batch being handled, and ends the instance, not the host.
